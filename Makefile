@@ -1,0 +1,43 @@
+# `make run` and `make test` are all that a newcomer needs; the rest is for those who stay.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+LISTEN ?= 127.0.0.1:8080
+DATA ?= ./data
+SEEDS ?= 200
+
+.PHONY: run build test deps fmt lint unit sim deny
+
+## run: build, then serve on http://127.0.0.1:8080 with data in ./data
+run: build
+	@target/release/throng serve --listen $(LISTEN) --data $(DATA)
+
+## build: the release binaries, throng and throng-bench
+build: deps
+	$(CARGO) build --release --locked --workspace --bins
+
+## test: formatting, lints and every test; what CI runs
+test: deps fmt lint unit
+
+fmt:
+	$(CARGO) fmt --all --check
+
+# The same profile as the tests and the binaries: one set of compiled dependencies.
+lint:
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+unit: build
+	$(CARGO) test --release --locked --workspace
+
+## sim: many seeds of the simulation (make sim SEEDS=10000)
+sim: deps
+	THRONG_SIM_SEEDS=$(SEEDS) $(CARGO) test --release --locked -p throng --test sim -- --nocapture seeds
+
+## deny: licences, bans and sources of the dependencies (needs cargo-deny)
+deny:
+	$(CARGO) deny --locked check licenses bans sources
+
+# A C compiler builds the embedded SQLite.
+deps:
+	@command -v cc >/dev/null || { apt-get update -qq && apt-get install -y -qq build-essential; }
+	@command -v $(CARGO) >/dev/null || { echo "cargo is needed: install the Rust toolchain (rustup.rs)"; exit 1; }
