@@ -1,1 +1,45 @@
-//! To come.
+//! Throng: a real-time chat server for very many WebSocket connections on one Linux box.
+//!
+//! A shard is a deterministic state machine ([`shard::Shard`]); everything that touches the
+//! kernel is an edge ([`edge`]). The modules stand in the order of a message's way: from the
+//! socket to the session, over a lane to the channel's owner, into a commit, and from there out
+//! to everybody who hears the channel.
+
+pub mod config;
+
+pub mod io;
+
+pub mod connection;
+mod receive;
+mod session;
+
+mod identify;
+mod requests;
+
+mod message;
+mod subscribe;
+
+pub mod lane;
+pub mod shard;
+
+pub mod limits;
+mod user;
+
+mod access;
+mod nonces;
+mod owner;
+pub mod record;
+
+mod commit;
+mod fanout;
+mod subscribers;
+pub mod egress;
+
+mod history;
+mod replay;
+
+mod timers;
+pub mod wheel;
+
+pub mod echo;
+pub mod edge;

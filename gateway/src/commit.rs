@@ -1,0 +1,185 @@
+//! Group commit: what is written together, and what follows when it is.
+//!
+//! While one commit is being written, the next gathers. There is no timer: at low load a message
+//! is written at once, at high load a commit holds what came during the one before.
+//!
+//! Invariants: at most one commit is in flight; acknowledgement and delivery come after the sync
+//! and in the order of the commit; when a commit is refused, nothing of it or of the one
+//! gathering behind it happened, and their places are given out again.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use throng_protocol::{ChannelId, MessageId, Rev, Seq};
+use throng_storage_engine::{Location, Record, RecordMeta};
+
+use crate::io::{CommitId, CommitRefused, Outbox, Output, ShardId};
+use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo};
+use crate::nonces::NonceKey;
+use crate::shard::Shard;
+
+/// A message whose commit is not synced.
+#[derive(Debug)]
+pub(crate) struct PendingMessage {
+    /// Who waits for the acknowledgement.
+    pub(crate) reply_to: ReplyTo,
+    /// Whether the author's shard has counted it.
+    pub(crate) counted: bool,
+    /// What the client calls it.
+    pub(crate) key: NonceKey,
+    /// Its id.
+    pub(crate) message: MessageId,
+    /// Its place.
+    pub(crate) seq: Seq,
+    /// The channel's record count with it.
+    pub(crate) rev: Rev,
+    /// MESSAGE_CREATE, complete.
+    pub(crate) frame: Bytes,
+    /// The shards on whose lanes room for the frame is reserved.
+    pub(crate) reserved: SmallVec<[ShardId; 4]>,
+}
+
+/// The commit that gathers and the one in flight.
+#[derive(Debug)]
+pub(crate) struct Commits {
+    records: Vec<Record>,
+    gathering: Vec<PendingMessage>,
+    gathered_bytes: u64,
+    bytes_max: u64,
+    in_flight: Option<(CommitId, Vec<RecordMeta>, Vec<PendingMessage>)>,
+    next: u64,
+    /// The last place given out in channels that have uncommitted messages.
+    tails: HashMap<ChannelId, (Seq, Rev)>,
+}
+
+impl Commits {
+    /// Commits of at most `bytes_max` bytes of records.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            records: Vec::new(),
+            gathering: Vec::new(),
+            gathered_bytes: 0,
+            bytes_max: bytes_max as u64,
+            in_flight: None,
+            next: 0,
+            tails: HashMap::new(),
+        }
+    }
+
+    /// Nothing gathers and nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.records.is_empty() && self.in_flight.is_none()
+    }
+
+    /// Whether the gathering commit takes this record.
+    pub(crate) fn has_room(&self, record: &Record) -> bool {
+        self.gathered_bytes + record.bytes() <= self.bytes_max
+    }
+
+    /// Adds a message to the gathering commit.
+    pub(crate) fn gather(&mut self, record: Record, pending: PendingMessage) {
+        self.gathered_bytes += record.bytes();
+        self.tails.insert(pending.key.channel, (pending.seq, pending.rev));
+        self.records.push(record);
+        self.gathering.push(pending);
+    }
+
+    /// The last place given out, if it is not committed.
+    pub(crate) fn tail(&self, channel: ChannelId) -> Option<(Seq, Rev)> {
+        self.tails.get(&channel).copied()
+    }
+
+    /// The gathering commit becomes the one in flight.
+    fn take(&mut self) -> Option<(CommitId, Vec<Record>)> {
+        if self.in_flight.is_some() || self.records.is_empty() {
+            return None;
+        }
+        let commit = CommitId(self.next);
+        self.next += 1;
+        self.gathered_bytes = 0;
+        let records = std::mem::take(&mut self.records);
+        let metas = records.iter().map(Record::meta).collect();
+        self.in_flight = Some((commit, metas, std::mem::take(&mut self.gathering)));
+        Some((commit, records))
+    }
+
+    fn landed(&mut self, commit: CommitId) -> (Vec<RecordMeta>, Vec<PendingMessage>) {
+        let (in_flight, metas, messages) = self.in_flight.take().expect("a commit is in flight");
+        assert!(in_flight == commit, "commits come back in their order");
+        (metas, messages)
+    }
+}
+
+impl Shard {
+    /// Starts writing what has gathered, unless a commit is in flight.
+    pub(crate) fn commit_if_idle(&mut self, out: &mut Outbox) {
+        if let Some((commit, records)) = self.commits.take() {
+            out.push(Output::Append { commit, records });
+        }
+    }
+
+    /// The commit in flight is synced, or was refused.
+    pub(crate) fn committed(
+        &mut self,
+        commit: CommitId,
+        result: Result<Vec<Location>, CommitRefused>,
+        out: &mut Outbox,
+    ) {
+        let (metas, messages) = self.commits.landed(commit);
+        match result {
+            Ok(locations) => self.stored(&metas, messages, &locations, out),
+            Err(CommitRefused) => self.commit_refused(messages, out),
+        }
+    }
+
+    fn stored(
+        &mut self,
+        metas: &[RecordMeta],
+        messages: Vec<PendingMessage>,
+        locations: &[Location],
+        out: &mut Outbox,
+    ) {
+        assert!(metas.len() == locations.len(), "each record has its place");
+        for (meta, location) in metas.iter().zip(locations) {
+            self.index.insert(meta, *location);
+        }
+        for message in messages {
+            let channel = message.key.channel;
+            if self.commits.tail(channel) == Some((message.seq, message.rev)) {
+                self.commits.tails.remove(&channel);
+            }
+            self.acknowledge(&message, out);
+            self.publish(channel, message, out);
+        }
+    }
+
+    fn acknowledge(&mut self, pending: &PendingMessage, out: &mut Outbox) {
+        let (message, seq) = (pending.message, pending.seq);
+        self.reply(pending.reply_to, Reply::Acked { message, seq }, out);
+        for waiter in self.nonces.stored(pending.key, message, seq, self.now_ms) {
+            self.reply(waiter, Reply::Acked { message, seq }, out);
+        }
+    }
+
+    /// Nothing was written. What gathered behind the commit counted on its places, so it is
+    /// refused with it.
+    fn commit_refused(&mut self, messages: Vec<PendingMessage>, out: &mut Outbox) {
+        let behind = std::mem::take(&mut self.commits.gathering);
+        self.commits.records.clear();
+        self.commits.gathered_bytes = 0;
+        self.commits.tails.clear();
+        for pending in messages.into_iter().chain(behind) {
+            self.credits.release(&pending.reserved, pending.frame.len() as u64);
+            if pending.counted {
+                let user = pending.key.author;
+                let owner = self.user_owner(user);
+                self.say(owner, LaneMessage::GiveBack { user }, out);
+            }
+            self.refuse(pending.reply_to, Refusal::UNAVAILABLE, out);
+            for waiter in self.nonces.refused(pending.key) {
+                self.refuse(waiter, Refusal::UNAVAILABLE, out);
+            }
+        }
+    }
+}

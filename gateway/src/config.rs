@@ -1,0 +1,302 @@
+//! Every limit of the server, with its default and what must hold between them.
+//!
+//! It never reads a file or the environment: [`crate::edge`] does that and hands a value in. An
+//! operator sees the same names in the TOML file, in `THRONG_*` variables and in the flags.
+//!
+//! Invariant: a `Config` that passed [`Config::check`] cannot make a bound contradict another.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::limits::Rate;
+
+/// The whole configuration.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to serve on; port 0 picks one.
+    pub listen: String,
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// Number of shards, 0 = one per core.
+    pub shards: u16,
+    /// When a message counts as stored.
+    pub durability: Durability,
+    /// Seconds that clients get to leave by themselves at shutdown.
+    pub drain_s: u32,
+    /// Days until a token expires.
+    pub token_days: u32,
+    /// Sockets per shard, 0 = as many as the descriptor limit allows.
+    pub connections_max: u32,
+    /// Limits on what users do.
+    pub limits: Limits,
+    /// Sizes of the message store.
+    pub store: Store,
+}
+
+/// When a message is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// After its commit is written and synced: it survives a power cut.
+    Sync,
+    /// After its commit is written; synced every 200 ms: a power cut may lose that much.
+    Interval,
+    /// After its commit is written; synced when the kernel likes.
+    Off,
+}
+
+/// Limits on what users do. A count of 0 switches a limit off.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Messages per user.
+    pub message: Rate,
+    /// Reactions per user.
+    pub reaction: Rate,
+    /// Channels created per user.
+    pub channel_create: Rate,
+    /// Direct-message channels created per user.
+    pub dm_create: Rate,
+    /// Searches per user.
+    pub search: Rate,
+    /// Accounts registered per address.
+    pub register: Rate,
+    /// IDENTIFY commands per user.
+    pub identify: Rate,
+    /// START_TYPING and STOP_TYPING commands per connection; what exceeds it is dropped unsaid.
+    pub typing: Rate,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// Unicode scalar values in a message.
+    pub content_chars_max: usize,
+    /// Bytes of one WebSocket message from a client.
+    pub message_bytes_max: usize,
+    /// Bytes that wait for one socket before it counts as a slow consumer.
+    pub backlog_bytes_max: usize,
+    /// Subscribed channels per session.
+    pub subscriptions_max: usize,
+    /// Commands that wait in one session behind a SUBSCRIBE_CHANNEL.
+    pub parked_max: usize,
+    /// Guilds per user.
+    pub guilds_per_user: u32,
+    /// Channels per guild.
+    pub channels_per_guild: u32,
+    /// Unanswered requests of one shard's sessions.
+    pub requests_max: usize,
+    /// Questions of one shard that the control plane has not answered.
+    pub asks_max: usize,
+    /// Pages of one shard being read from the store.
+    pub reads_max: usize,
+    /// Memberships remembered per shard.
+    pub access_entries_max: usize,
+    /// Nonces remembered per shard; when full, messages are refused with UNAVAILABLE.
+    pub nonces_max: usize,
+    /// Bytes of live frames on their way from one shard to another.
+    pub lane_bytes_max: u64,
+    /// Bytes of records gathered for one commit.
+    pub commit_bytes_max: usize,
+    /// Open HTTP connections at the control plane.
+    pub http_connections_max: usize,
+}
+
+/// Limits on sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Simultaneous sessions of one user; 0 = no limit.
+    pub per_user: u32,
+}
+
+/// Sizes of the message store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Bytes of one segment file, a multiple of 4096.
+    pub segment_bytes: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            data: PathBuf::from("./data"),
+            shards: 0,
+            durability: Durability::Sync,
+            drain_s: 30,
+            token_days: 30,
+            connections_max: 0,
+            limits: Limits::default(),
+            store: Store::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: Rate { count: 5, window_s: 5 },
+            reaction: Rate { count: 10, window_s: 1 },
+            channel_create: Rate { count: 10, window_s: 60 },
+            dm_create: Rate { count: 10, window_s: 60 },
+            search: Rate { count: 10, window_s: 60 },
+            register: Rate { count: 20, window_s: 60 },
+            identify: Rate { count: 30, window_s: 60 },
+            typing: Rate { count: 10, window_s: 5 },
+            sessions: Sessions::default(),
+            content_chars_max: 2_000,
+            message_bytes_max: 64 << 10,
+            backlog_bytes_max: 256 << 10,
+            subscriptions_max: 1_000,
+            parked_max: 64,
+            guilds_per_user: 100,
+            channels_per_guild: 500,
+            requests_max: 65_536,
+            asks_max: 65_536,
+            reads_max: 4_096,
+            access_entries_max: 1 << 20,
+            nonces_max: 4 << 20,
+            lane_bytes_max: 8 << 20,
+            commit_bytes_max: 1 << 20,
+            http_connections_max: 1_024,
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { per_user: 16 }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20 }
+    }
+}
+
+/// A limit that cannot be, with what is allowed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{name} is {value}, but {allowed}")]
+pub struct ConfigError {
+    /// Name of the setting, as in the TOML file.
+    pub name: &'static str,
+    /// What it was set to.
+    pub value: u64,
+    /// What is allowed.
+    pub allowed: &'static str,
+}
+
+impl Config {
+    /// Checks each limit and the relations between them.
+    ///
+    /// # Errors
+    /// The first limit that cannot be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        let record_bytes_max = limits.content_chars_max.saturating_mul(4) + 1_024;
+        let frame_bytes_max = limits.content_chars_max.saturating_mul(12) + 2_048;
+        let rules: [(bool, &'static str, u64, &'static str); 12] = [
+            (self.shards <= 256, "shards", self.shards.into(), "at most 256 shards are allowed"),
+            (self.token_days >= 1, "token_days", self.token_days.into(), "1 day is the least"),
+            (
+                (1..=100_000).contains(&limits.content_chars_max),
+                "limits.content_chars_max",
+                limits.content_chars_max as u64,
+                "1 to 100000 are allowed",
+            ),
+            (
+                limits.message_bytes_max >= frame_bytes_max,
+                "limits.message_bytes_max",
+                limits.message_bytes_max as u64,
+                "it must hold content_chars_max escaped characters (12 bytes each) and 2048 bytes more",
+            ),
+            (
+                limits.backlog_bytes_max >= (64 << 10) + 2 * frame_bytes_max,
+                "limits.backlog_bytes_max",
+                limits.backlog_bytes_max as u64,
+                "it must hold a page of 64 KiB and two of the largest messages",
+            ),
+            (
+                limits.commit_bytes_max >= record_bytes_max,
+                "limits.commit_bytes_max",
+                limits.commit_bytes_max as u64,
+                "it must hold one of the largest messages",
+            ),
+            (
+                self.store.segment_bytes as usize >= 2 * (limits.commit_bytes_max + (64 << 10)),
+                "store.segment_bytes",
+                self.store.segment_bytes.into(),
+                "it must hold two of the largest commits (limits.commit_bytes_max + 64 KiB each)",
+            ),
+            (
+                self.store.segment_bytes.is_multiple_of(4_096)
+                    && self.store.segment_bytes <= 1 << 30,
+                "store.segment_bytes",
+                self.store.segment_bytes.into(),
+                "multiples of 4096 up to 1 GiB are allowed",
+            ),
+            (
+                limits.lane_bytes_max >= 16 * frame_bytes_max as u64,
+                "limits.lane_bytes_max",
+                limits.lane_bytes_max,
+                "it must hold 16 of the largest messages",
+            ),
+            (limits.requests_max >= 1, "limits.requests_max", 0, "1 is the least"),
+            (limits.nonces_max >= 1, "limits.nonces_max", 0, "1 is the least"),
+            (
+                self.rates().iter().all(|rate| rate.is_off() || rate.window_s >= 1),
+                "limits.*.window_s",
+                0,
+                "1 second is the least",
+            ),
+        ];
+        match rules.into_iter().find(|rule| !rule.0) {
+            None => Ok(()),
+            Some((_, name, value, allowed)) => Err(ConfigError { name, value, allowed }),
+        }
+    }
+
+    fn rates(&self) -> [Rate; 8] {
+        let limits = &self.limits;
+        [
+            limits.message,
+            limits.reaction,
+            limits.channel_create,
+            limits.dm_create,
+            limits.search,
+            limits.register,
+            limits.identify,
+            limits.typing,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(toml: &str, wrong: Option<&str>) {
+        let config: Config = toml::from_str(toml).expect("valid TOML");
+        assert_eq!(config.check().err().map(|error| error.name), wrong, "{toml}");
+    }
+
+    #[test]
+    fn relations_between_limits() {
+        check("", None);
+        check("[limits.message]\ncount = 0\nwindow_s = 5", None);
+        check("shards = 300", Some("shards"));
+        check("[store]\nsegment_bytes = 4097", Some("store.segment_bytes"));
+        check("[limits]\nmessage_bytes_max = 100", Some("limits.message_bytes_max"));
+        check("[limits]\nbacklog_bytes_max = 1000", Some("limits.backlog_bytes_max"));
+        check("[limits.search]\ncount = 1\nwindow_s = 0", Some("limits.*.window_s"));
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_refused() {
+        let error = toml::from_str::<Config>("[limits]\nmesage_bytes = 1").expect_err("misspelt");
+        assert!(error.to_string().contains("mesage_bytes"), "{error}");
+    }
+}

@@ -1,0 +1,270 @@
+//! One glommio executor per shard, each pinned to a core.
+//!
+//! It starts and ends shards; what they do is the pump's. More shards than cores wrap around.
+//!
+//! Invariants: the address is bound before any shard starts; nobody is served before all shards
+//! are ready; when one shard ends in an error the others are asked to end too.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::Socket;
+
+use super::clock::NodeClock;
+use super::error::EdgeError;
+use super::http::TakeOver;
+use super::listen;
+use super::pump::{Pump, Services};
+use super::ring::{PLACES_MAX, Ring};
+use super::settings::EdgeSettings;
+use super::sockets::{SocketLimits, Sockets};
+use super::wake::{Bell, ShardWaker, Sleeper};
+use crate::io::{Application, ShardId};
+
+/// Places kept free for what arrives while an accept is being cancelled.
+const PLACES_RESERVED: u32 = 64;
+/// Entries of each of glommio's own rings, which only carry file I/O.
+const FILE_RING_DEPTH: usize = 64;
+
+/// What a shard is made of, made on the shard's own executor.
+pub struct ShardParts<A, S> {
+    /// The application.
+    pub application: A,
+    /// What it asks for besides sockets.
+    pub services: S,
+    /// Takes connections that speak ordinary HTTP.
+    pub take_over: TakeOver,
+    /// Node time does not start before this, in milliseconds since 1970: the newest stored
+    /// message.
+    pub at_least_ms: u64,
+}
+
+/// Asks all shards to end; may be called from any thread, any number of times.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    asked: Arc<AtomicBool>,
+    wakers: Arc<[ShardWaker]>,
+}
+
+impl Drain {
+    /// Asks. The shards stop accepting and their applications part from their clients.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.wakers.iter().for_each(ShardWaker::wake);
+    }
+}
+
+/// The shards of this process.
+pub struct Shards {
+    address: SocketAddr,
+    drain: Drain,
+    threads: Vec<ExecutorJoinHandle<Result<(), EdgeError>>>,
+    ended: Receiver<()>,
+}
+
+/// What one shard's thread is given.
+struct Seat {
+    shard: ShardId,
+    settings: EdgeSettings,
+    listener: Socket,
+    waker: ShardWaker,
+    drain: Drain,
+    ready: Sender<()>,
+    go: Receiver<()>,
+    _ended: Ending,
+}
+
+/// Says that a shard's thread ends, however it does.
+struct Ending(Sender<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Shards {
+    /// Starts one shard per waker; the shards serve when this returns. `make` runs once on each
+    /// executor and may read the shard's files before it says what the shard is.
+    ///
+    /// # Errors
+    /// The address cannot be had, the kernel lacks something, or `make` failed.
+    ///
+    /// # Panics
+    /// If the settings contradict each other or the number of wakers.
+    pub fn start<A, S, E, M, F>(
+        settings: &EdgeSettings,
+        wakers: &[ShardWaker],
+        make: M,
+    ) -> Result<Self, EdgeError>
+    where
+        A: Application + 'static,
+        S: Services + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+        M: Fn(ShardId, Bell) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<ShardParts<A, S>, E>> + 'static,
+    {
+        settings.check();
+        assert_eq!(wakers.len(), usize::from(settings.shards), "one waker per shard");
+        raise_descriptor_limit();
+        let listeners =
+            listen::bind(settings.listen, settings.shards, settings.send_buffer_bytes)?;
+        let address = listeners[0]
+            .local_addr()
+            .map_err(EdgeError::kernel("asking for the address"))?
+            .as_socket()
+            .unwrap_or(settings.listen);
+        let drain = Drain { asked: Arc::new(AtomicBool::new(false)), wakers: wakers.into() };
+        let (ready, all_ready) = bounded(wakers.len());
+        let (ended_tx, ended) = bounded(wakers.len());
+        let mut gates = Vec::new();
+        let mut shards = Self { address, drain: drain.clone(), threads: Vec::new(), ended };
+        for ((index, listener), waker) in (0_u16..).zip(&listeners).zip(wakers) {
+            let (gate, go) = bounded(1);
+            gates.push(gate);
+            let seat = Seat {
+                shard: ShardId(index),
+                settings: settings.clone(),
+                listener: listener
+                    .try_clone()
+                    .map_err(EdgeError::kernel("duplicating a listener"))?,
+                waker: waker.clone(),
+                drain: drain.clone(),
+                ready: ready.clone(),
+                go,
+                _ended: Ending(ended_tx.clone()),
+            };
+            shards.threads.push(spawn(seat, make.clone())?);
+        }
+        drop((ready, ended_tx));
+        // A shard that fails drops its sender, so this ends in any case.
+        if all_ready.iter().take(wakers.len()).count() < wakers.len() {
+            drop(gates);
+            drain.ask();
+            return Err(shards.wait().err().unwrap_or(EdgeError::ShardDied { shard: 0 }));
+        }
+        listeners.iter().try_for_each(listen::listen)?;
+        for gate in gates {
+            let _ = gate.send(());
+        }
+        Ok(shards)
+    }
+
+    /// The address that is served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What asks the shards to end.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Waits until the shards have ended.
+    ///
+    /// # Errors
+    /// What the first shard that failed says; the others were asked to end.
+    pub fn wait(self) -> Result<(), EdgeError> {
+        // The first end asks the others: a node with a missing shard must not go on serving.
+        let _ = self.ended.recv();
+        self.drain.ask();
+        let mut result = Ok(());
+        for (shard, thread) in (0_u16..).zip(self.threads) {
+            let ended = thread.join().unwrap_or(Err(EdgeError::ShardDied { shard }));
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+fn spawn<A, S, E, M, F>(
+    seat: Seat,
+    make: M,
+) -> Result<ExecutorJoinHandle<Result<(), EdgeError>>, EdgeError>
+where
+    A: Application + 'static,
+    S: Services + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    M: Fn(ShardId, Bell) -> F + Send + 'static,
+    F: Future<Output = Result<ShardParts<A, S>, E>> + 'static,
+{
+    let shard = seat.shard.0;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    LocalExecutorBuilder::new(Placement::Fixed(usize::from(shard) % cores))
+        .name(&format!("shard-{shard}"))
+        .io_memory(seat.settings.io_memory_bytes)
+        .ring_depth(FILE_RING_DEPTH)
+        .spawn(move || run(seat, make))
+        .map_err(|error| EdgeError::Executor { shard, source: error.to_string().into() })
+}
+
+/// One shard, from its first file to its last socket.
+async fn run<A, S, E, M, F>(seat: Seat, make: M) -> Result<(), EdgeError>
+where
+    A: Application,
+    S: Services,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    M: Fn(ShardId, Bell) -> F,
+    F: Future<Output = Result<ShardParts<A, S>, E>>,
+{
+    let Seat { shard, settings, listener, waker, drain, ready, go, _ended } = seat;
+    let bell = Bell::default();
+    let parts = make(shard, bell.clone())
+        .await
+        .map_err(|source| EdgeError::Start { shard: shard.0, source: source.into() })?;
+    let connections_max = connections_max(settings.connections_max);
+    let ring = Ring::open(
+        connections_max + PLACES_RESERVED,
+        settings.receive_buffers,
+        settings.receive_buffer_bytes,
+        waker.eventfd(),
+    )?;
+    let sleeper = Sleeper::new(waker, bell.clone())?;
+    // The executor's thread may wait here: it has nothing else to do yet.
+    let _ = ready.send(());
+    drop(ready);
+    if go.recv().is_err() {
+        return Ok(());
+    }
+    let limits = SocketLimits {
+        connections_max,
+        backlog_bytes_max: settings.backlog_bytes_max,
+        unread_bytes_max: settings.unread_bytes_max,
+        linger_ms_max: settings.linger_ms_max,
+    };
+    let pump = Pump {
+        application: parts.application,
+        services: parts.services,
+        sockets: Sockets::new(ring, listener, limits, parts.take_over),
+        sleeper,
+        bell,
+        clock: NodeClock::start(parts.at_least_ms),
+        drain: drain.asked,
+        drain_ms_max: settings.drain_ms_max,
+    };
+    pump.run().await
+}
+
+/// Sockets that fit into one ring: as configured, or as the descriptor limit allows.
+fn connections_max(configured: u32) -> u32 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(PLACES_MAX));
+    let places = u32::try_from(limit).unwrap_or(PLACES_MAX).min(PLACES_MAX - 1);
+    let fitting = places.saturating_sub(PLACES_RESERVED).max(1);
+    if configured == 0 { fitting } else { configured.min(fitting) }
+}
+
+/// A ring's table holds no more sockets than the process may have descriptors.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the descriptor limit stays as it is");
+    }
+}

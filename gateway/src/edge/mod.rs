@@ -1,0 +1,46 @@
+//! The edge: everything of the gateway that touches the kernel.
+//!
+//! Nothing here decides what a client may do or what a message means; that is the application's,
+//! which is pure. One executor per core drives one pump, one ring of sockets and the lanes to the
+//! other shards.
+//!
+//! Invariants: shards share nothing mutable but bounded lanes; no call that may block runs on a
+//! shard's thread once it serves; memory that the kernel uses outlives its use.
+
+mod buffers;
+mod clock;
+mod config_file;
+mod echo_server;
+mod error;
+mod executor;
+mod http;
+mod inbox;
+mod journal;
+mod lane;
+mod listen;
+mod node;
+mod pump;
+mod ring;
+mod services;
+mod settings;
+mod signal;
+mod socket;
+mod sockets;
+mod transitions;
+mod wake;
+
+pub use clock::NodeClock;
+pub use config_file::{ConfigFileError, load};
+pub use echo_server::run_echo;
+pub use error::EdgeError;
+pub use executor::{Drain, ShardParts, Shards};
+pub use http::TakeOver;
+pub use lane::{Lanes, connect};
+pub use node::{NodeError, serve};
+pub use pump::{NoServices, Services};
+pub use settings::EdgeSettings;
+pub use signal::on_terminate;
+pub use wake::{Bell, ShardWaker};
+
+#[cfg(test)]
+mod tests;

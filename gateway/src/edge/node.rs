@@ -1,0 +1,344 @@
+//! A node: recovery, then the control plane and the shards, then their end.
+//!
+//! It wires the parts together and decides nothing about chat.
+//!
+//! Invariants: nobody is served before what is stored has been recovered; the store stays locked
+//! until the last shard has closed its log; an orderly end returns `Ok`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use crossbeam::channel::{Receiver, bounded};
+use glommio::{LocalExecutorBuilder, Placement};
+use throng_control::{
+    Control, ControlConfig, ControlError, ControlHandle, FromShard, HandedOver, Inlet, OwnerOf,
+    ShardLink, ToShard,
+};
+use throng_router::{Topic, Topology};
+use throng_storage_engine::{
+    GlommioDisk, Index, Log, Reader, RecentNonce, Recovered, SegmentTable, StoreConfig,
+    StoreError, recover,
+};
+use thiserror::Error;
+
+use super::clock::NodeClock;
+use super::error::EdgeError;
+use super::executor::{ShardParts, Shards};
+use super::http::TakeOver;
+use super::inbox::Inbox;
+use super::journal::Journal;
+use super::lane::{Lanes, connect};
+use super::services::{NodeServices, ToControl};
+use super::settings::EdgeSettings;
+use super::signal::on_terminate;
+use super::wake::{Bell, ShardWaker};
+use crate::config::{Config, ConfigError, Durability};
+use crate::io::ShardId;
+use crate::lane::LaneMessage;
+use crate::shard::{Shard, ShardStart};
+
+/// Messages of the control plane that wait for one shard beside the answers to its questions.
+const CONTROL_QUEUE_EXTRA: usize = 1_024;
+
+/// Time between a drain's end and the end of sockets that do not take their last bytes.
+const LINGER_MS: u64 = 5_000;
+
+/// How often the log is synced in the mode `interval`, in milliseconds.
+const SYNC_INTERVAL_MS: u64 = 200;
+
+/// Why a node did not start, or ended badly.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// A setting cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address to listen on cannot be read.
+    #[error("listen is {listen:?}, but an address and port are needed, such as 127.0.0.1:8080")]
+    Address {
+        /// What was set.
+        listen: String,
+    },
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {}: {source}", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The message store cannot be opened.
+    #[error("the message store in {} cannot be opened: {source}", path.display())]
+    Store {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// The control plane did not start.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The shards did not start, or one ended badly.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
+}
+
+/// What one shard takes over from recovery.
+struct ShardSeed {
+    index: Index,
+    recent: Vec<RecentNonce>,
+    segments: SegmentTable,
+    newest_ms: u64,
+    lanes: Lanes<LaneMessage>,
+    from_control: Receiver<ToShard>,
+}
+
+/// What all shards are made from.
+#[derive(Clone)]
+struct Maker {
+    config: Config,
+    shards: u16,
+    seeds: Arc<Mutex<Vec<Option<ShardSeed>>>>,
+    asks: Inlet<(u16, FromShard)>,
+    connections: Inlet<HandedOver>,
+}
+
+/// Serves until SIGTERM or SIGINT; `ready` hears the address once clients may connect.
+///
+/// # Errors
+/// What kept the node from starting, or ended it.
+pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
+    config.check()?;
+    let listen = address(&config.listen)?;
+    let (asked_to_end, end) = bounded::<()>(1);
+    on_terminate(move || drop(asked_to_end.try_send(())))?;
+
+    make_data_dir(&config.data)?;
+    let recovered = recover_store(config)?;
+    let _lock = recovered.lock;
+    let shards = shard_count(config);
+    let topology = Topology::single(shards);
+    let wakers: Vec<ShardWaker> =
+        (0..shards).map(|_| ShardWaker::new()).collect::<Result<_, _>>()?;
+
+    let (links, from_control) = links(config, &wakers);
+    let owner_of = topology.clone();
+    let owner: OwnerOf =
+        Arc::new(move |channel| owner_of.shard_of(&Topic::Channel(*channel.as_bytes())));
+    let control = Control::start(control_config(config), links, owner)?;
+
+    let owner = |channel: [u8; 16]| usize::from(topology.shard_of(&Topic::Channel(channel)));
+    let indexes = recovered.index.split(shards.into(), |channel| owner(channel.0));
+    let mut recent: Vec<Vec<RecentNonce>> = (0..shards).map(|_| Vec::new()).collect();
+    for nonce in recovered.recent {
+        recent[owner(nonce.channel.0)].push(nonce);
+    }
+    let parts = indexes.into_iter().zip(recent).zip(connect(&wakers)).zip(from_control);
+    let seeds = parts.map(|(((index, recent), lanes), from_control)| {
+        let (segments, newest_ms) = (recovered.segments.clone(), recovered.newest_ms);
+        Some(ShardSeed { index, recent, segments, newest_ms, lanes, from_control })
+    });
+    let maker = Maker {
+        config: config.clone(),
+        shards,
+        seeds: Arc::new(Mutex::new(seeds.collect())),
+        asks: control.asks.clone(),
+        connections: control.connections.clone(),
+    };
+    let settings = edge_settings(config, listen, shards);
+    let running = Shards::start(&settings, &wakers, move |shard, bell| maker.clone().make(shard, bell));
+    let running = match running {
+        Ok(running) => running,
+        Err(error) => {
+            control.shutdown();
+            return Err(error.into());
+        }
+    };
+    ready(running.address());
+    run(running, control, &end)
+}
+
+/// From the first client to the last.
+fn run(running: Shards, control: ControlHandle, end: &Receiver<()>) -> Result<(), NodeError> {
+    let drain = running.drain();
+    let (running_ended, ended) = bounded::<()>(0);
+    let result = std::thread::scope(|scope| {
+        let waiter = scope.spawn(move || {
+            let result = running.wait();
+            drop(running_ended);
+            result
+        });
+        crossbeam::select! {
+            recv(end) -> _ => tracing::info!("asked to end: draining"),
+            recv(ended) -> _ => {}
+        }
+        drain.ask();
+        control.shutdown(); // Requests under way still find their shards.
+        waiter.join().unwrap_or(Err(EdgeError::ShardDied { shard: 0 }))
+    });
+    result.map_err(NodeError::from)
+}
+
+impl Maker {
+    /// Makes one shard, on its own executor.
+    async fn make(
+        self,
+        id: ShardId,
+        bell: Bell,
+    ) -> Result<ShardParts<Shard, NodeServices>, StoreError> {
+        let seed = {
+            let mut seeds = self.seeds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            seeds[usize::from(id.0)].take().expect("each shard is made once")
+        };
+        let at_least_ms = seed.newest_ms + 1;
+        let store = store_config(&self.config);
+        let root = store_dir(&self.config.data);
+        let disk = GlommioDisk::at(&root).await?;
+        let log = Log::open(
+            disk,
+            &root,
+            store,
+            id.0,
+            self.shards,
+            &seed.segments,
+            at_least_ms,
+        )
+        .await?;
+        let reader = Reader::new(disk, &root, log.segments(), store);
+        let inbox = Inbox::new(bell);
+        let services = NodeServices {
+            shard: id,
+            inbox: inbox.clone(),
+            journal: Journal::start(log, inbox),
+            reader: Rc::new(reader),
+            lanes: seed.lanes,
+            from_control: seed.from_control,
+            to_control: ToControl::new(self.asks),
+        };
+        let application = Shard::new(ShardStart {
+            id,
+            shards: self.shards,
+            config: self.config,
+            seed: random_seed(),
+            now_ms: NodeClock::start(at_least_ms).now_ms(),
+            index: seed.index,
+            recent: seed.recent,
+        });
+        let take_over = take_over(self.connections);
+        Ok(ShardParts { application, services, take_over, at_least_ms })
+    }
+}
+
+/// Ordinary HTTP goes to the control plane; what it has no room for is closed.
+fn take_over(connections: Inlet<HandedOver>) -> TakeOver {
+    Box::new(move |fd, head| {
+        if connections.try_send(HandedOver { fd, head }).is_err() {
+            tracing::warn!("too many HTTP connections wait: one was closed");
+        }
+        connections.wake();
+    })
+}
+
+type Links = (Vec<ShardLink>, Vec<Receiver<ToShard>>);
+
+fn links(config: &Config, wakers: &[ShardWaker]) -> Links {
+    let link = |waker: &ShardWaker| {
+        let (to_shard, from_control) = bounded(config.limits.asks_max + CONTROL_QUEUE_EXTRA);
+        let waker = waker.clone();
+        (ShardLink { to_shard, wake: Arc::new(move || waker.wake()) }, from_control)
+    };
+    wakers.iter().map(link).unzip()
+}
+
+fn address(listen: &str) -> Result<SocketAddr, NodeError> {
+    let address = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
+    address.ok_or_else(|| NodeError::Address { listen: listen.to_owned() })
+}
+
+/// As many shards as configured, or one per core.
+fn shard_count(config: &Config) -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match config.shards {
+        0 => u16::try_from(cores).unwrap_or(u16::MAX).min(256),
+        shards => shards,
+    }
+}
+
+fn make_data_dir(path: &Path) -> Result<(), NodeError> {
+    let failed = |source| NodeError::Data { path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(failed)
+}
+
+fn recover_store(config: &Config) -> Result<Recovered, NodeError> {
+    let (root, store) = (store_dir(&config.data), store_config(config));
+    let path = root.clone();
+    let executor = |error: String| EdgeError::Executor { shard: 0, source: error.into() };
+    let recovery = LocalExecutorBuilder::new(Placement::Unbound)
+        .name("recovery")
+        .io_memory(4 << 20)
+        .spawn(move || async move {
+            let disk = GlommioDisk::at(&root).await?;
+            recover(&disk, &root, &store).await
+        })
+        .map_err(|error| executor(error.to_string()))?;
+    let recovered = recovery.join().map_err(|error| executor(error.to_string()))?;
+    let recovered = recovered.map_err(|source| NodeError::Store { path, source })?;
+    let report = &recovered.report;
+    tracing::info!(segments = report.segments, records = report.records, "messages recovered");
+    for tail in &report.torn {
+        tracing::warn!(path = %tail.path.display(), end = tail.end, "a torn tail was cleared");
+    }
+    Ok(recovered)
+}
+
+fn store_dir(data: &Path) -> PathBuf {
+    data.to_owned()
+}
+
+fn store_config(config: &Config) -> StoreConfig {
+    let limits = &config.limits;
+    let bytes = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    StoreConfig {
+        segment_bytes: config.store.segment_bytes,
+        commit_bytes_max: bytes(limits.commit_bytes_max + (64 << 10)),
+        record_bytes_max: bytes(limits.content_chars_max * 4 + 1_024),
+        durability: match config.durability {
+            Durability::Sync => throng_storage_engine::Durability::Sync,
+            Durability::Interval => {
+                throng_storage_engine::Durability::Interval { sync_ms_max: SYNC_INTERVAL_MS }
+            }
+            Durability::Off => throng_storage_engine::Durability::Off,
+        },
+        ..StoreConfig::default()
+    }
+}
+
+fn control_config(config: &Config) -> ControlConfig {
+    let rate = |rate: crate::limits::Rate| throng_control::Rate::new(rate.count, rate.window_s);
+    let limits = &config.limits;
+    let mut control = ControlConfig::new(config.data.clone());
+    control.token_ttl_s = u64::from(config.token_days) * 86_400;
+    control.http_connections_max = limits.http_connections_max;
+    control.limits.register = rate(limits.register);
+    control.limits.channel_create = rate(limits.channel_create);
+    control.limits.guilds_per_user = limits.guilds_per_user;
+    control.limits.channels_per_guild = limits.channels_per_guild;
+    control
+}
+
+fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettings {
+    EdgeSettings {
+        connections_max: config.connections_max,
+        backlog_bytes_max: config.limits.backlog_bytes_max,
+        drain_ms_max: u64::from(config.drain_s) * 1_000 + LINGER_MS,
+        linger_ms_max: LINGER_MS,
+        ..EdgeSettings::new(listen, shards)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge is where randomness comes from")]
+fn random_seed() -> u64 {
+    use rand::RngExt;
+    rand::rng().random()
+}

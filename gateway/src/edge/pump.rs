@@ -1,0 +1,245 @@
+//! The one task that drives a shard: completions in, outputs out, and sleep when there is nothing.
+//!
+//! It decides nothing about chat. It knows three neighbours: the application (pure), the sockets
+//! (one ring), and the services, which stand for everything else an application may ask for.
+//!
+//! Invariants: outputs are carried out in their order, right after the input that caused them; a
+//! round is bounded, and after it glommio's other tasks have their turn; the application gets a
+//! tick at least every 100 ms; it is never called from two places at once.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use glommio::timer::Timer;
+
+use super::clock::NodeClock;
+use super::error::EdgeError;
+use super::ring::Completion;
+use super::sockets::{Happened, Sockets, frame};
+use super::wake::{Bell, Sleeper};
+use crate::io::{Application, Input, Outbox, Output};
+
+/// Completions taken in one round.
+const COMPLETIONS_PER_ROUND_MAX: usize = 1_024;
+/// Inputs taken from the services in one round.
+const INPUTS_PER_ROUND_MAX: usize = 1_024;
+/// Longest time between two ticks, in milliseconds.
+const TICK_MS: u64 = 100;
+/// While the disk works for a shard that never sleeps, glommio looks at its own rings this often.
+const LOOK_BUSY_MS: u64 = 0;
+/// And otherwise this often.
+const LOOK_MS: u64 = 2;
+
+/// What an application asks for besides sockets: commits, pages, other shards, the control plane.
+/// Runs on the shard's thread; what takes time goes into tasks of its own, which ring the
+/// shard's [`Bell`] when they have an input.
+pub trait Services {
+    /// Carries out an `Append`, `Read`, `Forward` or `Control`, or begins to.
+    fn perform(&mut self, output: Output);
+
+    /// The round is over: sends off what was gathered.
+    fn flush(&mut self);
+
+    /// The next input for the application.
+    fn next_input(&mut self) -> Option<Input<'static>>;
+
+    /// Whether there is one. Asked once more before each sleep.
+    fn has_input(&self) -> bool;
+
+    /// Whether a task of this shard waits for the disk.
+    fn is_busy(&self) -> bool;
+
+    /// The shard takes no more inputs: finishes what was begun.
+    fn finish(self) -> impl Future<Output = ()>;
+}
+
+/// The services of an application that asks for none.
+#[derive(Debug)]
+pub struct NoServices;
+
+impl Services for NoServices {
+    fn perform(&mut self, output: Output) {
+        unreachable!("nobody carries out {output:?}");
+    }
+
+    fn flush(&mut self) {}
+
+    fn next_input(&mut self) -> Option<Input<'static>> {
+        None
+    }
+
+    fn has_input(&self) -> bool {
+        false
+    }
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    async fn finish(self) {}
+}
+
+/// Everything that one shard's task holds.
+pub(super) struct Pump<A, S> {
+    pub(super) application: A,
+    pub(super) services: S,
+    pub(super) sockets: Sockets,
+    pub(super) sleeper: Sleeper,
+    pub(super) bell: Bell,
+    pub(super) clock: NodeClock,
+    pub(super) drain: Arc<AtomicBool>,
+    pub(super) drain_ms_max: u64,
+}
+
+/// Where the pump is between two rounds.
+struct Rhythm {
+    outbox: Outbox,
+    completions: Vec<Completion>,
+    ticked_ms: u64,
+    looked_ms: u64,
+    drain_until_ms: Option<u64>,
+}
+
+impl<A: Application, S: Services> Pump<A, S> {
+    /// Runs until the process is asked to end and the clients have gone or had their time.
+    pub(super) async fn run(mut self) -> Result<(), EdgeError> {
+        let now_ms = self.clock.now_ms();
+        let mut rhythm = Rhythm {
+            outbox: Outbox::new(),
+            completions: Vec::with_capacity(COMPLETIONS_PER_ROUND_MAX),
+            ticked_ms: now_ms,
+            looked_ms: now_ms,
+            drain_until_ms: None,
+        };
+        loop {
+            let now_ms = self.clock.now_ms();
+            let worked = self.round(now_ms, &mut rhythm)?;
+            if let Some(until_ms) = rhythm.drain_until_ms
+                && (self.sockets.live() == 0 || now_ms >= until_ms)
+            {
+                break;
+            }
+            if worked {
+                self.let_others_run(now_ms, &mut rhythm).await;
+            } else {
+                self.sleep(now_ms, &mut rhythm).await;
+            }
+        }
+        self.services.flush();
+        drop(self.sockets);
+        self.services.finish().await;
+        Ok(())
+    }
+
+    /// Takes in what there is, a bounded amount; whether there was something.
+    fn round(&mut self, now_ms: u64, rhythm: &mut Rhythm) -> Result<bool, EdgeError> {
+        self.bell.take();
+        self.sockets.turn(&mut rhythm.completions, COMPLETIONS_PER_ROUND_MAX)?;
+        let mut worked = !rhythm.completions.is_empty();
+        for completion in std::mem::take(&mut rhythm.completions) {
+            let happened = self.sockets.complete(completion, now_ms);
+            self.tell(now_ms, happened, &mut rhythm.outbox);
+        }
+        self.sockets.batch_done();
+        while let Some(happened) = self.sockets.next_happened() {
+            worked = true;
+            self.tell(now_ms, Some(happened), &mut rhythm.outbox);
+        }
+        for _ in 0..INPUTS_PER_ROUND_MAX {
+            let Some(input) = self.services.next_input() else { break };
+            worked = true;
+            self.handle(now_ms, input, &mut rhythm.outbox);
+        }
+        self.keep_time(now_ms, rhythm);
+        self.services.flush();
+        Ok(worked)
+    }
+
+    fn keep_time(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
+        if now_ms >= rhythm.ticked_ms + TICK_MS {
+            rhythm.ticked_ms = now_ms;
+            self.sockets.tick(now_ms);
+            self.handle(now_ms, Input::Tick, &mut rhythm.outbox);
+        }
+        if rhythm.drain_until_ms.is_none() && self.drain.load(Ordering::Relaxed) {
+            rhythm.drain_until_ms = Some(now_ms + self.drain_ms_max);
+            self.sockets.stop_accepting();
+            self.handle(now_ms, Input::Drain, &mut rhythm.outbox);
+        }
+    }
+
+    /// Tells the application what happened to a socket.
+    fn tell(&mut self, now_ms: u64, happened: Option<Happened>, outbox: &mut Outbox) {
+        let input = match happened {
+            None => return,
+            Some(Happened::Received(conn, buffer, bytes)) => {
+                let bytes = self.sockets.received(buffer, bytes);
+                self.application.handle(now_ms, Input::Received { conn, bytes }, outbox);
+                self.sockets.give_back(buffer);
+                return self.carry_out(now_ms, outbox);
+            }
+            Some(Happened::Accepted(conn)) => Input::Accepted { conn },
+            Some(Happened::Closed(conn)) => Input::Closed { conn },
+            Some(Happened::Writable(conn)) => Input::Writable { conn },
+            Some(Happened::Blocked(conn)) => Input::Blocked { conn },
+        };
+        self.handle(now_ms, input, outbox);
+    }
+
+    fn handle(&mut self, now_ms: u64, input: Input<'_>, outbox: &mut Outbox) {
+        self.application.handle(now_ms, input, outbox);
+        self.carry_out(now_ms, outbox);
+    }
+
+    fn carry_out(&mut self, now_ms: u64, outbox: &mut Outbox) {
+        for output in outbox.drain() {
+            match output {
+                Output::Send { conn, bytes } => self.sockets.send(conn, frame(bytes)),
+                Output::Broadcast { bytes, to } => {
+                    let frame = frame(bytes);
+                    for conn in to.iter() {
+                        self.sockets.send(*conn, Rc::clone(&frame));
+                    }
+                }
+                Output::Watch { conn } => self.sockets.watch(conn),
+                Output::Close { conn } => self.sockets.close(conn, now_ms),
+                Output::HandOver { conn, head } => self.sockets.hand_over(conn, &head),
+                other @ (Output::Forward { .. }
+                | Output::Append { .. }
+                | Output::Read { .. }
+                | Output::Control(_)) => self.services.perform(other),
+            }
+        }
+    }
+
+    /// Another round follows, but other tasks have their turn first. Tasks that wait for glommio's
+    /// rings get theirs only when this one does not keep the executor busy: a timer that is over
+    /// at once makes it look.
+    async fn let_others_run(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
+        let look_ms = if self.services.is_busy() { LOOK_BUSY_MS } else { LOOK_MS };
+        if now_ms >= rhythm.looked_ms + look_ms {
+            rhythm.looked_ms = now_ms;
+            Timer::new(Duration::ZERO).await;
+        } else {
+            glommio::executor().yield_now().await;
+        }
+    }
+
+    async fn sleep(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
+        self.sleeper.prepare();
+        self.sockets.signal(true);
+        let late = self.sockets.has_work()
+            || self.services.has_input()
+            || (rhythm.drain_until_ms.is_none() && self.drain.load(Ordering::Relaxed));
+        if !late {
+            let rest_ms = (rhythm.ticked_ms + TICK_MS).saturating_sub(now_ms);
+            self.sleeper.sleep(Duration::from_millis(rest_ms)).await;
+            rhythm.looked_ms = now_ms;
+        }
+        self.sockets.signal(false);
+        self.sleeper.awake();
+    }
+}

@@ -1,0 +1,68 @@
+//! The limits of one edge, with their defaults.
+//!
+//! It reads nothing: whoever starts the edge fills it in.
+//!
+//! Invariants, checked at start: the receive buffers are a power of two; a socket's backlog is
+//! larger than the mark above which it is no longer read.
+
+use std::net::SocketAddr;
+
+/// How an edge serves. Sizes in bytes, times in milliseconds, counts per shard.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    /// Where to listen; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Number of shards, at least 1.
+    pub shards: u16,
+    /// Sockets per shard; 0 = as many as the descriptor limit allows.
+    pub connections_max: u32,
+    /// What may wait for one socket.
+    pub backlog_bytes_max: usize,
+    /// A socket with more than this waiting is not read until half of it has left, if given;
+    /// otherwise only the backlog's limit protects the server.
+    pub unread_bytes_max: Option<usize>,
+    /// How long the application gets to part from its clients when the process is to end.
+    pub drain_ms_max: u64,
+    /// How long a socket that the application closed may take to drain.
+    pub linger_ms_max: u64,
+    /// Receive buffers, a power of two.
+    pub receive_buffers: u16,
+    /// Size of one receive buffer.
+    pub receive_buffer_bytes: u32,
+    /// The kernel's send buffer of one socket. Fixed, since the kernel's own tuning goes to
+    /// megabytes for each slow reader; the kernel doubles it for its bookkeeping.
+    pub send_buffer_bytes: usize,
+    /// Memory that each executor registers for file I/O; it counts against RLIMIT_MEMLOCK.
+    pub io_memory_bytes: usize,
+}
+
+impl EdgeSettings {
+    /// The defaults, for this address and number of shards.
+    #[must_use]
+    pub fn new(listen: SocketAddr, shards: u16) -> Self {
+        Self {
+            listen,
+            shards,
+            connections_max: 0,
+            backlog_bytes_max: 256 << 10,
+            unread_bytes_max: None,
+            drain_ms_max: 30_000,
+            linger_ms_max: 5_000,
+            receive_buffers: 1_024,
+            receive_buffer_bytes: 8 << 10,
+            send_buffer_bytes: 128 << 10,
+            io_memory_bytes: 256 << 10,
+        }
+    }
+
+    /// # Panics
+    /// If two of the limits contradict each other: a mistake of the caller, not of a user.
+    pub(super) fn check(&self) {
+        assert!(self.shards >= 1, "an edge has a shard");
+        assert!(self.receive_buffers.is_power_of_two(), "the kernel's ring is a power of two");
+        assert!(self.receive_buffers <= 1 << 15, "the kernel's ring has 32768 entries at most");
+        assert!(self.receive_buffer_bytes >= 1, "a receive buffer holds something");
+        let unread = self.unread_bytes_max.unwrap_or(0);
+        assert!(unread < self.backlog_bytes_max, "reading stops before the backlog is full");
+    }
+}

@@ -1,0 +1,306 @@
+//! The sockets of one ring: what the shard wants of them, and what the kernel says about them.
+//!
+//! No task and no buffer belongs to a connection: an entry in a table does, and a heap allocation
+//! only while something is queued for it. It calls no application; the pump carries what happened
+//! there.
+//!
+//! Invariants: at most one send and one receive are outstanding per socket; a place is closed only
+//! when no operation on it is, and reused only after that; the application hears `Closed` exactly
+//! once for each `Accepted`, and nothing after it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use socket2::Socket as Listener;
+
+use super::error::EdgeError;
+use super::http::{HandOvers, TakeOver};
+use super::ring::{Completion, NO_CONN, Operation, Ring};
+use super::socket::{Bit, Socket, State};
+use crate::egress::{Frame, Joiner, Pushed};
+use crate::io::ConnId;
+
+/// Sends that go to the kernel in one call.
+const SENDS_PER_SUBMIT: usize = 64;
+/// Sends started in one round; their completions must fit into the ring's queue.
+const SENDS_PER_ROUND_MAX: usize = 4_096;
+/// Rounds of 100 ms to wait for outstanding operations at the end.
+const QUIESCE_ROUNDS_MAX: u32 = 50;
+
+/// What happened to a socket, for the application.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Happened {
+    Accepted(ConnId),
+    /// The bytes lie in a receive buffer, to be given back.
+    Received(ConnId, u16, usize),
+    Closed(ConnId),
+    Writable(ConnId),
+    Blocked(ConnId),
+}
+
+/// The limits that matter here; see [`super::settings::EdgeSettings`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketLimits {
+    pub(super) connections_max: u32,
+    pub(super) backlog_bytes_max: usize,
+    pub(super) unread_bytes_max: Option<usize>,
+    pub(super) linger_ms_max: u64,
+}
+
+/// The sockets of one ring.
+pub(super) struct Sockets {
+    // The ring comes first: it is dropped before the memory that its operations point to.
+    pub(super) ring: Ring,
+    pub(super) table: Vec<Socket>,
+    pub(super) listener: Option<Listener>,
+    pub(super) limits: SocketLimits,
+    pub(super) live: u32,
+    pub(super) accepting: bool,
+    /// An accept failed for want of memory or descriptors: not again before the next tick.
+    pub(super) accept_failed: bool,
+    pub(super) due: VecDeque<ConnId>,
+    pub(super) starved: Vec<ConnId>,
+    pub(super) stubborn: Vec<ConnId>,
+    pub(super) deadlines: VecDeque<(u64, ConnId)>,
+    pub(super) happened: VecDeque<Happened>,
+    joiner: Joiner,
+    pub(super) hand_overs: HandOvers,
+}
+
+impl Sockets {
+    /// Serves the listener's connections on the ring, which has room for a few more than the
+    /// limit says: those that arrive before an accept is cancelled.
+    pub(super) fn new(
+        ring: Ring,
+        listener: Listener,
+        limits: SocketLimits,
+        take_over: TakeOver,
+    ) -> Self {
+        Self {
+            ring,
+            table: Vec::new(),
+            listener: Some(listener),
+            limits,
+            live: 0,
+            accepting: false,
+            accept_failed: false,
+            due: VecDeque::new(),
+            starved: Vec::new(),
+            stubborn: Vec::new(),
+            deadlines: VecDeque::new(),
+            happened: VecDeque::new(),
+            joiner: Joiner::new(),
+            hand_overs: HandOvers::new(take_over),
+        }
+    }
+
+    /// Queues a frame for a socket; one that has gone is passed over.
+    pub(super) fn send(&mut self, conn: ConnId, frame: Frame) {
+        let limits = self.limits;
+        let Some(socket) = socket(&mut self.table, conn) else { return };
+        if !matches!(socket.state, State::Open | State::Leaving) {
+            return;
+        }
+        match socket.egress.push(frame, limits.backlog_bytes_max) {
+            Pushed::Queued => {}
+            Pushed::Overflow => return self.happened.push_back(Happened::Blocked(conn)),
+            Pushed::Dropped => return,
+        }
+        if socket.first(Bit::Due) {
+            self.due.push_back(conn);
+        }
+        let unread = limits.unread_bytes_max.is_some_and(|max| socket.egress.queued_bytes() > max);
+        if unread && socket.state == State::Open && socket.first(Bit::Unread) {
+            self.stop_receiving(conn);
+        }
+    }
+
+    /// Says `Writable` once as soon as nothing is queued.
+    pub(super) fn watch(&mut self, conn: ConnId) {
+        let Some(socket) = socket(&mut self.table, conn) else { return };
+        if socket.state != State::Open {
+            return;
+        }
+        socket.egress.watch();
+        if socket.egress.take_writable() {
+            self.happened.push_back(Happened::Writable(conn));
+        }
+    }
+
+    /// Closes a socket once what is queued has left, or the linger time has passed.
+    pub(super) fn close(&mut self, conn: ConnId, now_ms: u64) {
+        let Some(socket) = socket(&mut self.table, conn) else { return };
+        if socket.state == State::Open {
+            socket.egress.close();
+            self.leave(conn, now_ms);
+        }
+    }
+
+    /// Hands a socket to the control plane with the bytes that the application got.
+    pub(super) fn hand_over(&mut self, conn: ConnId, head: &Bytes) {
+        let Some(socket) = socket(&mut self.table, conn) else { return };
+        if socket.state == State::Open {
+            socket.state = State::HandingOver;
+            self.hand_overs.begin(conn.index, head.to_vec());
+            self.step(conn);
+        }
+    }
+
+    /// Takes no new connections any more; those to come are refused by the kernel.
+    pub(super) fn stop_accepting(&mut self) {
+        if self.accepting && self.listener.is_some() {
+            self.ring.cancel(Operation::Accept, NO_CONN);
+        }
+        self.listener = None;
+    }
+
+    /// Number of sockets that have not gone.
+    pub(super) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Whether a round would find something to do.
+    pub(super) fn has_work(&mut self) -> bool {
+        !self.due.is_empty()
+            || !self.starved.is_empty()
+            || !self.happened.is_empty()
+            || self.ring.has_work()
+    }
+
+    /// Whether the kernel signals arrivals on the wake-up.
+    pub(super) fn signal(&mut self, on: bool) {
+        self.ring.signal(on);
+    }
+
+    /// Submits what is queued and takes completions out.
+    pub(super) fn turn(
+        &mut self,
+        into: &mut Vec<Completion>,
+        count_max: usize,
+    ) -> Result<(), EdgeError> {
+        self.accept_if_room();
+        self.flush()?;
+        self.ring.enter()?;
+        self.ring.reap(into, count_max);
+        Ok(())
+    }
+
+    /// Things that happened outside a completion.
+    pub(super) fn next_happened(&mut self) -> Option<Happened> {
+        loop {
+            let happened = self.happened.pop_front()?;
+            let (Happened::Writable(conn) | Happened::Blocked(conn)) = happened else {
+                unreachable!("completions are told at once");
+            };
+            if socket(&mut self.table, conn).is_some_and(|socket| !socket.is(Bit::Told)) {
+                return Some(happened);
+            }
+        }
+    }
+
+    /// The bytes of [`Happened::Received`].
+    pub(super) fn received(&mut self, buffer: u16, bytes: usize) -> &mut [u8] {
+        self.ring.buffers().filled(buffer, bytes)
+    }
+
+    /// The bytes of [`Happened::Received`] are done with.
+    pub(super) fn give_back(&mut self, buffer: u16) {
+        self.ring.buffers().give_back(buffer);
+    }
+
+    /// After a batch of completions: the buffers are free again, so starved sockets go on.
+    pub(super) fn batch_done(&mut self) {
+        self.ring.buffers().publish();
+        while let Some(conn) = self.starved.pop() {
+            self.resume_receiving(conn);
+        }
+    }
+
+    /// Ends sockets that linger too long, and tries again what the kernel put off.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        self.accept_failed = false;
+        while let Some((deadline_ms, conn)) = self.deadlines.front().copied()
+            && deadline_ms <= now_ms
+        {
+            self.deadlines.pop_front();
+            self.fail(conn);
+        }
+        for conn in std::mem::take(&mut self.stubborn) {
+            self.step(conn);
+        }
+    }
+
+    /// Starts the sends that are due, a bounded number of them.
+    fn flush(&mut self) -> Result<(), EdgeError> {
+        for started in 1..=SENDS_PER_ROUND_MAX {
+            let Some(conn) = self.due.pop_front() else { break };
+            self.start_send(conn);
+            if started.is_multiple_of(SENDS_PER_SUBMIT) {
+                self.ring.enter()?;
+            }
+        }
+        self.joiner.forget();
+        Ok(())
+    }
+
+    #[expect(unsafe_code, reason = "the kernel reads the queue's memory")]
+    fn start_send(&mut self, conn: ConnId) {
+        let Some(socket) = socket(&mut self.table, conn) else { return };
+        socket.set(Bit::Due, false);
+        if let Some(bytes) = socket.egress.next_send(&mut self.joiner) {
+            // SAFETY: the queue keeps the frame of a send in flight until `sent` or `failed`,
+            // which follow only from its completion; a table that is dropped waits for it.
+            unsafe { self.ring.send(conn, bytes) };
+        }
+    }
+
+    /// Ends every operation and waits for it, so that the kernel no longer uses our memory.
+    fn quiesce(&mut self) -> bool {
+        self.stop_accepting();
+        for index in 0..self.table.len() {
+            let generation = self.table[index].generation;
+            let index = u32::try_from(index).expect("a place has a 28-bit number");
+            self.fail(ConnId { index, generation });
+        }
+        let mut completions = Vec::new();
+        for round in 0..QUIESCE_ROUNDS_MAX {
+            self.ring.reap(&mut completions, usize::MAX);
+            for completion in completions.drain(..) {
+                self.complete(completion, 0);
+            }
+            self.batch_done();
+            self.tick(u64::from(round));
+            if self.ring.outstanding() == 0 {
+                return true;
+            }
+            if self.ring.enter_and_wait(Duration::from_millis(100)).is_err() {
+                return false;
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        if !self.quiesce() {
+            tracing::error!("the kernel still uses some sockets' memory; it is kept");
+            std::mem::forget(std::mem::take(&mut self.table));
+            self.ring.buffers().leak();
+        }
+    }
+}
+
+/// The entry that a name means, unless its tenant has gone.
+pub(super) fn socket(table: &mut [Socket], conn: ConnId) -> Option<&mut Socket> {
+    table
+        .get_mut(conn.index as usize)
+        .filter(|socket| socket.generation == conn.generation && socket.state != State::Free)
+}
+
+/// A frame for one socket.
+pub(super) fn frame(bytes: Bytes) -> Frame {
+    Rc::new(bytes)
+}

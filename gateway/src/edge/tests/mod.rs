@@ -1,0 +1,52 @@
+//! The edge against real sockets.
+//!
+//! The tests assert what arrives, never when: a wait has only a limit after which it has failed.
+//!
+//! Invariant: each test ends its shards and sees them end well.
+
+mod echo;
+mod raw;
+mod streams;
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::{EdgeSettings, NoServices, ShardParts, ShardWaker, Shards, TakeOver};
+use crate::io::Application;
+
+/// Starts shards that serve the application, lets the test run, and ends them.
+fn serve<A: Application + 'static>(
+    change: impl Fn(&mut EdgeSettings),
+    make: impl Fn() -> A + Clone + Send + 'static,
+    take_over: impl Fn() -> TakeOver + Clone + Send + 'static,
+    test: impl FnOnce(SocketAddr),
+) {
+    let mut settings = EdgeSettings::new("127.0.0.1:0".parse().unwrap(), 1);
+    settings.connections_max = 1_100;
+    change(&mut settings);
+    let wakers: Vec<_> = (0..settings.shards).map(|_| ShardWaker::new().unwrap()).collect();
+    let shards = Shards::start(&settings, &wakers, move |_, _| {
+        let (application, take_over) = (make(), take_over());
+        async move {
+            let services = NoServices;
+            Ok::<_, String>(ShardParts { application, services, take_over, at_least_ms: 0 })
+        }
+    })
+    .unwrap();
+    test(shards.address());
+    shards.drain().ask();
+    shards.wait().unwrap();
+}
+
+/// What to do with HTTP where a test has none.
+fn nobody() -> TakeOver {
+    Box::new(|_, _| panic!("nobody asked for this"))
+}
+
+/// A client whose reads fail rather than wait for ever.
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}

@@ -1,0 +1,242 @@
+//! The owner of a channel: who may act there, and what order their messages have.
+//!
+//! What a user wishes to do in a channel is done at once when their membership is known here;
+//! otherwise it waits, in its order, for the control plane's word.
+//!
+//! Invariants: nothing is done in a channel by who is not a member; wishes of one user in one
+//! channel are carried out in the order in which they came; a message gets its place only when
+//! its nonce is new, its rate allows it and there is room for it all the way out.
+
+use std::collections::{HashMap, VecDeque};
+
+use smallvec::SmallVec;
+use throng_control::{Access, Answer, Ask};
+use throng_protocol::{
+    Author, ChannelId, Event, Message, MessageId, Rev, Seq, UserId, encode_frame, timestamp,
+};
+use throng_storage_engine::ChannelKey;
+
+use crate::commit::PendingMessage;
+use crate::io::{Outbox, ShardId};
+use crate::lane::{LaneMessage, RateState, Refusal, Reply, ReplyTo, SendRequest};
+use crate::nonces::{NonceKey, Seen};
+use crate::record;
+use crate::shard::{AskedFor, Shard, topic};
+
+/// What a user wishes to do in a channel.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// Send a message.
+    Send(Box<SendRequest>),
+    /// Hear the channel from a shard.
+    Subscribe(ReplyTo),
+    /// Show that they started or stopped typing.
+    Typing(ReplyTo, bool),
+}
+
+/// Wishes that wait for the control plane; bounded by the requests of all shards.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    wishes: HashMap<(UserId, ChannelId), VecDeque<Wish>>,
+}
+
+impl Shard {
+    /// Carries a wish out, now or when the control plane has said that the user may.
+    pub(crate) fn with_access(
+        &mut self,
+        user: UserId,
+        channel: ChannelId,
+        wish: Wish,
+        out: &mut Outbox,
+    ) {
+        if let Some(queue) = self.waiting.wishes.get_mut(&(user, channel)) {
+            queue.push_back(wish);
+        } else if self.access.knows(user, channel) {
+            self.grant(user, channel, wish, out);
+        } else {
+            self.waiting.wishes.insert((user, channel), VecDeque::from([wish]));
+            self.ask_access(user, channel, out);
+        }
+    }
+
+    fn ask_access(&mut self, user: UserId, channel: ChannelId, out: &mut Outbox) {
+        let purpose = AskedFor::Access(user, channel);
+        if !self.ask(Ask::Access { user, channel }, purpose, out) {
+            self.deny(user, channel, Refusal::UNAVAILABLE, out);
+        }
+    }
+
+    /// The control plane has answered.
+    pub(crate) fn access_answered(
+        &mut self,
+        user: UserId,
+        channel: ChannelId,
+        answer: Answer,
+        out: &mut Outbox,
+    ) {
+        match answer {
+            Answer::Access { access: Access::Member, guild, guild_version } => {
+                if !self.access.learn(user, channel, guild, guild_version) {
+                    return self.ask_access(user, channel, out);
+                }
+                let wishes = self.waiting.wishes.remove(&(user, channel)).unwrap_or_default();
+                for wish in wishes {
+                    self.grant(user, channel, wish, out);
+                }
+            }
+            Answer::Access { access: Access::NotMember, .. } => {
+                self.deny(user, channel, Refusal::PERMISSION_DENIED, out);
+            }
+            Answer::Access { access: Access::NoSuchChannel, .. } => {
+                self.deny(user, channel, Refusal::CHANNEL_NOT_FOUND, out);
+            }
+            Answer::Identified { .. } | Answer::BadToken | Answer::Unavailable => {
+                self.deny(user, channel, Refusal::UNAVAILABLE, out);
+            }
+        }
+    }
+
+    fn deny(&mut self, user: UserId, channel: ChannelId, refusal: Refusal, out: &mut Outbox) {
+        for wish in self.waiting.wishes.remove(&(user, channel)).unwrap_or_default() {
+            if let Wish::Send(request) = &wish {
+                self.uncount(request, out);
+            }
+            self.refuse(wish.reply_to(), refusal, out);
+        }
+    }
+
+    fn grant(&mut self, user: UserId, channel: ChannelId, wish: Wish, out: &mut Outbox) {
+        match wish {
+            Wish::Send(request) => self.sequence(*request, out),
+            Wish::Subscribe(reply_to) => {
+                self.interest.add(&topic(channel), reply_to.shard.0);
+                let (seq, rev) = self.committed_head(channel);
+                self.reply(reply_to, Reply::Subscribed { seq, rev }, out);
+            }
+            Wish::Typing(reply_to, started) => {
+                let event = match started {
+                    true => Event::TypingStart { channel_id: channel, user_id: user },
+                    false => Event::TypingStop { channel_id: channel, user_id: user },
+                };
+                self.publish_typing(channel, encode_frame(&event), out);
+                self.reply(reply_to, Reply::Done, out);
+            }
+        }
+    }
+
+    /// The last place and record count of a channel that are synced.
+    pub(crate) fn committed_head(&self, channel: ChannelId) -> (Seq, Rev) {
+        let head = self.index.head(ChannelKey(*channel.as_bytes()));
+        (Seq(head.seq), Rev(head.rev))
+    }
+
+    /// A message that its author may send: a resent one is answered with the first, a new one gets
+    /// its place.
+    fn sequence(&mut self, request: SendRequest, out: &mut Outbox) {
+        let key = NonceKey {
+            channel: request.channel,
+            author: request.user,
+            nonce: request.nonce,
+        };
+        match self.nonces.look_up(key, request.reply_to) {
+            Seen::Stored(message, seq) => {
+                self.uncount(&request, out);
+                self.reply(request.reply_to, Reply::Acked { message, seq }, out);
+            }
+            Seen::Pending { noted } => {
+                self.uncount(&request, out);
+                if !noted {
+                    self.refuse(request.reply_to, Refusal::UNAVAILABLE, out);
+                }
+            }
+            Seen::New => match request.rate {
+                RateState::Over { retry_after_ms } => {
+                    let refusal = Refusal::rate_limited("too many messages", retry_after_ms);
+                    self.refuse(request.reply_to, refusal, out);
+                }
+                RateState::Free | RateState::Counted => self.admit(key, &request, out),
+            },
+        }
+    }
+
+    /// Gives a new message its place, if there is room for it all the way out.
+    fn admit(&mut self, key: NonceKey, request: &SendRequest, out: &mut Outbox) {
+        let (seq, rev) = self.next_place(request.channel);
+        let id = self.ids.next(self.now_ms);
+        let event = Event::MessageCreate { message: message(request, id, seq, rev) };
+        let frame = encode_frame(&event);
+        let record = record::create(request, id, seq, rev);
+
+        let shards: SmallVec<[ShardId; 4]> =
+            self.interest.shards(&topic(request.channel)).map(ShardId).collect();
+        let bytes = frame.len() as u64;
+        let fits = self.nonces.has_room()
+            && self.commits.has_room(&record)
+            && shards.iter().all(|&shard| shard == self.id || self.credits.has(shard, bytes));
+        if !fits {
+            self.uncount(request, out);
+            return self.refuse(request.reply_to, Refusal::UNAVAILABLE, out);
+        }
+        for &shard in &shards {
+            self.credits.reserve(shard, bytes);
+        }
+        self.nonces.admit(key);
+        let pending = PendingMessage {
+            reply_to: request.reply_to,
+            counted: request.rate == RateState::Counted,
+            key,
+            message: id,
+            seq,
+            rev,
+            frame,
+            reserved: shards,
+        };
+        self.commits.gather(record, pending);
+    }
+
+    /// The place after the last one given out, committed or not.
+    fn next_place(&self, channel: ChannelId) -> (Seq, Rev) {
+        let (seq, rev) =
+            self.commits.tail(channel).unwrap_or_else(|| self.committed_head(channel));
+        (seq.next(), rev.next())
+    }
+
+    /// A message that did not become one does not count against its author's rate.
+    fn uncount(&mut self, request: &SendRequest, out: &mut Outbox) {
+        if request.rate == RateState::Counted {
+            self.give_back(request.user, out);
+        }
+    }
+
+    /// Tells the user's shard that a counted message did not count.
+    pub(crate) fn give_back(&mut self, user: UserId, out: &mut Outbox) {
+        self.say(self.user_owner(user), LaneMessage::GiveBack { user }, out);
+    }
+}
+
+impl Wish {
+    fn reply_to(&self) -> ReplyTo {
+        match self {
+            Self::Send(request) => request.reply_to,
+            Self::Subscribe(reply_to) | Self::Typing(reply_to, _) => *reply_to,
+        }
+    }
+}
+
+/// The message as it is delivered live, the same for everybody.
+fn message(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Message {
+    Message {
+        id,
+        channel_id: request.channel,
+        seq,
+        rev,
+        author: Author { id: request.user, username: request.username.clone() },
+        content: request.content.clone(),
+        timestamp: timestamp::iso8601(id.timestamp_ms()),
+        edited_at: None,
+        attachments: Vec::new(),
+        reactions: Vec::new(),
+        reply_to: request.reply_to_message,
+        nonce: Some(request.nonce),
+    }
+}

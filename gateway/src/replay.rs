@@ -1,0 +1,186 @@
+//! What a session missed: guilds that did not fit in READY, then channel after channel.
+//!
+//! A cursor that is read as the socket drains, one page at a time; it is never pushed into the
+//! backlog, so a healthy client that resumes is not taken for a slow one. A replay follows its
+//! channel's head until it has caught up and goes live in the same step.
+//!
+//! Invariants: a session has one page on its way at most; SUBSCRIBED comes before the replay; the
+//! replay ends exactly where the live frames begin; who misses more than
+//! [`REPLAY_MESSAGES_MAX`] gets RESYNC instead.
+
+use bytes::Bytes;
+use throng_protocol::{ChannelHead, ChannelId, Event, Seq};
+
+use crate::io::{ConnId, Outbox, Output};
+use crate::lane::{LaneMessage, Refusal, Reply, RequestId};
+use crate::session::Replay;
+use crate::shard::{Purpose, Shard};
+
+/// Messages of one channel that are replayed; who missed more fetches history instead.
+pub const REPLAY_MESSAGES_MAX: u64 = 1_000;
+
+/// What the next step of a replay is.
+enum Next {
+    Live,
+    Resync,
+    Read(Seq),
+}
+
+impl Shard {
+    /// Goes on with what a session is due of the past, unless its socket is still busy with the
+    /// last of it.
+    pub(crate) fn next_of_the_past(&mut self, conn: ConnId, out: &mut Outbox) {
+        loop {
+            let Some(session) = self.sessions.get(conn) else { return };
+            let Some(extra) = &mut session.extra else { return };
+            if extra.paused || extra.replays.front().is_some_and(|next| next.reading.is_some()) {
+                return;
+            }
+            if self.more_guilds(conn, out) {
+                return self.pause(conn, out);
+            }
+            let Some(replay) = self.front_replay(conn).copied() else { return self.trim(conn) };
+            if !self.step_of_the_past(conn, replay, out) {
+                return;
+            }
+        }
+    }
+
+    /// One step of the replay in front; true when it is done and the next one may begin.
+    fn step_of_the_past(&mut self, conn: ConnId, replay: Replay, out: &mut Outbox) -> bool {
+        let channel = replay.channel;
+        let (seq, rev) = self.subscribers.head(channel);
+        if !replay.announced {
+            self.send(conn, &Event::Subscribed { channel_id: channel, seq, rev }, out);
+            if let Some(front) = self.front_replay(conn) {
+                front.announced = true;
+            }
+        }
+        match next(replay.after, seq) {
+            Next::Live => self.finish_replay(conn, channel),
+            Next::Resync => {
+                self.resync(conn, channel, out);
+                self.finish_replay(conn, channel);
+            }
+            Next::Read(after) => return !self.read_page(conn, channel, after, out),
+        }
+        true
+    }
+
+    /// Asks the owner for the next page; false when that cannot be now and the replay is over.
+    fn read_page(
+        &mut self,
+        conn: ConnId,
+        channel: ChannelId,
+        after: Seq,
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(request) = self.requests.open(conn, Purpose::Page(channel)) else {
+            self.give_up_replay(conn, channel, Refusal::UNAVAILABLE, out);
+            return false;
+        };
+        if let Some(front) = self.front_replay(conn) {
+            front.reading = Some(request);
+        }
+        let (owner, reply_to) = (self.channel_owner(channel), self.reply_to(request));
+        self.say(owner, LaneMessage::ReadAfter { reply_to, channel, after }, out);
+        true
+    }
+
+    /// The owner has sent a page.
+    pub(crate) fn page_arrived(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        channel: ChannelId,
+        reply: Reply,
+        out: &mut Outbox,
+    ) {
+        let Some(front) = self.front_replay(conn) else { return };
+        if front.reading != Some(request) {
+            return; // The replay was ended while its page was read.
+        }
+        front.reading = None;
+        match reply {
+            Reply::Page { frames, last } => {
+                front.after = front.after.max(last);
+                self.page_sent(conn, channel, frames, out);
+            }
+            Reply::Refused(refusal) => self.give_up_replay(conn, channel, refusal, out),
+            _ => unreachable!("a ReadAfter is answered with Page or Refused"),
+        }
+        self.next_of_the_past(conn, out);
+    }
+
+    fn page_sent(&mut self, conn: ConnId, channel: ChannelId, frames: Bytes, out: &mut Outbox) {
+        if frames.is_empty() {
+            return self.give_up_replay(conn, channel, Refusal::UNAVAILABLE, out);
+        }
+        out.push(Output::Send { conn, bytes: frames });
+        let Some(replay) = self.front_replay(conn).copied() else { return };
+        if matches!(next(replay.after, self.subscribers.head(channel).0), Next::Live) {
+            self.finish_replay(conn, channel);
+        }
+        self.pause(conn, out);
+    }
+
+    /// The past cannot be read: say so, and let the client fetch it.
+    fn give_up_replay(
+        &mut self,
+        conn: ConnId,
+        channel: ChannelId,
+        refusal: Refusal,
+        out: &mut Outbox,
+    ) {
+        self.error(conn, refusal, None, out);
+        self.resync(conn, channel, out);
+        self.finish_replay(conn, channel);
+    }
+
+    fn resync(&mut self, conn: ConnId, channel: ChannelId, out: &mut Outbox) {
+        let (seq, rev) = self.subscribers.head(channel);
+        let channels = vec![ChannelHead { channel_id: channel, seq, rev }];
+        self.send(conn, &Event::Resync { guilds: Vec::new(), channels }, out);
+    }
+
+    fn finish_replay(&mut self, conn: ConnId, channel: ChannelId) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let done = session.extra().replays.pop_front();
+        assert!(done.is_some_and(|done| done.channel == channel), "the one in front is done");
+        self.go_live(conn, channel);
+    }
+
+    /// What follows waits until the socket has taken what was sent.
+    fn pause(&mut self, conn: ConnId, out: &mut Outbox) {
+        if let Some(session) = self.sessions.get(conn) {
+            session.extra().paused = true;
+            out.push(Output::Watch { conn });
+        }
+    }
+
+    /// The socket has taken what was sent.
+    pub(crate) fn writable(&mut self, conn: ConnId, out: &mut Outbox) {
+        if let Some(extra) = self.sessions.get(conn).and_then(|session| session.extra.as_mut()) {
+            extra.paused = false;
+        }
+        self.next_of_the_past(conn, out);
+    }
+
+    fn front_replay(&mut self, conn: ConnId) -> Option<&mut Replay> {
+        self.sessions.get(conn)?.extra.as_mut()?.replays.front_mut()
+    }
+
+    fn trim(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get(conn) {
+            session.trim();
+        }
+    }
+}
+
+fn next(after: Seq, head: Seq) -> Next {
+    match head.0.saturating_sub(after.0) {
+        0 => Next::Live,
+        missed if missed > REPLAY_MESSAGES_MAX => Next::Resync,
+        _ => Next::Read(after),
+    }
+}
