@@ -1,0 +1,108 @@
+//! Why a run could not be made, or not be finished.
+//!
+//! Broken promises of the server are not errors but findings: they are in the report.
+//!
+//! Invariants: every message says what to do about it, where something can be done.
+
+use std::io;
+use std::path::PathBuf;
+
+use throng_protocol::GuildId;
+
+use crate::corpus::CorpusError;
+use crate::rest::RestError;
+use crate::schedule::MESSAGES_MAX;
+use crate::target::TargetError;
+
+/// What ends a run without a verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The corpus cannot be used.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    /// A call of the API failed.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A token file is too short.
+    #[error(
+        "the token file holds {found} token(s), {needed} clients need one each (`throng admin seed-users --count {needed}` makes them)"
+    )]
+    TooFewTokens {
+        /// How many it holds.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// A channel would have nobody who speaks in it.
+    #[error(
+        "{clients} clients with {subscriptions} subscriptions each do not reach {channels} channels: raise --clients or --subscriptions, or lower --channels"
+    )]
+    TooFewSubscriptions {
+        /// How many clients.
+        clients: u32,
+        /// How many channels each watches.
+        subscriptions: u32,
+        /// How many channels there are.
+        channels: u32,
+    },
+    /// More subscriptions than a client can resume in one IDENTIFY.
+    #[error("--subscriptions {subscriptions}: at most {max}, and not more than --channels")]
+    TooManySubscriptions {
+        /// How many were asked for.
+        subscriptions: u32,
+        /// How many are possible.
+        max: u32,
+    },
+    /// The plan does not fit.
+    #[error("rate and duration make {messages} messages; 1 to {MESSAGES_MAX} are possible")]
+    PlanSize {
+        /// How many messages it would be.
+        messages: u64,
+    },
+    /// The clients are not members of the guild that was named.
+    #[error(
+        "the first token's user is no member of guild {guild}: seed the users with `--guild {guild}`"
+    )]
+    NotAMember {
+        /// Which guild.
+        guild: GuildId,
+    },
+    /// Not all clients could be connected, subscribed or kept.
+    #[error("{live} of {clients} clients connected and subscribed; the last failure: {last}")]
+    NotAllLive {
+        /// How many were live.
+        live: u64,
+        /// How many there should be.
+        clients: usize,
+        /// The last reason why a connection ended.
+        last: String,
+    },
+    /// The system refused sockets, threads or polling.
+    #[error("{doing}: {source}{}", hint(source))]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    const EMFILE: i32 = 24;
+    if source.raw_os_error() == Some(EMFILE) {
+        " (raise the limit of open files: ulimit -n)"
+    } else {
+        ""
+    }
+}

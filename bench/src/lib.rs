@@ -1,0 +1,35 @@
+//! The load generator: many chat clients, an open-loop plan, and a checker of every promise.
+//!
+//! It meets the server over a socket, like any client: it depends on the wire types and never on
+//! the server. Pure parts know no socket, clock or file; `chat`, `setup`, `rest`, `worker`,
+//! `socket` and `clock` are the edges.
+//!
+//! Invariants: load follows the plan, never the server's pace; every number that is reported was
+//! measured from the intended send time.
+
+pub mod audience;
+pub mod chat;
+pub mod client;
+pub mod clock;
+pub mod corpus;
+pub mod ended;
+pub mod error;
+pub mod heard;
+pub mod history;
+pub mod index;
+pub mod oracle;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod rest;
+pub mod run;
+pub mod schedule;
+pub mod setup;
+pub mod shared;
+pub mod socket;
+pub mod tally;
+pub mod target;
+pub mod upgrade;
+pub mod watch;
+pub mod worker;
+pub mod zipf;

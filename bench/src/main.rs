@@ -1,0 +1,33 @@
+//! `throng-bench`: load on a Throng server, from outside, as any client puts it there.
+//!
+//! It never links the server and never reads its files.
+//!
+//! Invariants: exit status 0, 1 and 2 mean the same for every subcommand: all promises kept, one
+//! broken, no verdict.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use throng_bench::chat;
+
+#[derive(Parser)]
+#[command(
+    name = "throng-bench",
+    version,
+    about = "Throng's load generator and benchmark suite."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Chat(chat::ChatArgs),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Chat(args) => chat::run(&args),
+    }
+}

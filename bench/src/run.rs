@@ -1,0 +1,64 @@
+//! What the clients of one generator thread share: the plan, and what was seen and counted.
+//!
+//! It belongs to one thread; threads meet only in `shared`, and after the run.
+//!
+//! Invariants: times are the run's; `heads` only grow.
+
+use throng_protocol::Seq;
+
+use crate::index::MessageIndex;
+use crate::oracle::Oracle;
+use crate::plan::Plan;
+use crate::tally::Tally;
+
+/// What the clients of one thread share.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// What was seen.
+    pub oracle: Oracle,
+    /// What was counted.
+    pub tally: Tally,
+    /// When the first message was due, in the thread's time.
+    pub start_ns: u64,
+    /// Messages that were sent more than once: their order is not promised.
+    pub resent: Vec<MessageIndex>,
+    /// The newest acknowledged message of each channel.
+    pub heads: Vec<Seq>,
+    /// Makes masks: RFC 6455 wants them hard to guess for browsers' sake; here they only vary.
+    masks: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Nothing has been seen yet. Runs of different `thread`s draw different masks.
+    #[must_use]
+    pub fn new(plan: &'a Plan, thread: usize) -> Self {
+        let channels = plan.channels.len();
+        Self {
+            plan,
+            oracle: Oracle::new(channels, plan.schedule.planned().len()),
+            tally: Tally::default(),
+            start_ns: 0,
+            resent: Vec::new(),
+            heads: vec![Seq(0); channels],
+            masks: u64::try_from(thread).unwrap_or(0),
+        }
+    }
+
+    /// The next frame's mask.
+    pub const fn mask(&mut self) -> [u8; 4] {
+        self.masks = self
+            .masks
+            .wrapping_mul(0x5851_F42D_4C95_7F2D)
+            .wrapping_add(0x1405_7B7E_F767_814F);
+        let [.., a, b, c, d] = self.masks.to_le_bytes();
+        [a, b, c, d]
+    }
+
+    /// How long a message has been due, nanoseconds.
+    #[must_use]
+    pub fn since_due_ns(&self, index: MessageIndex, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.start_ns + self.plan.schedule.due_ns(index))
+    }
+}
