@@ -100,11 +100,7 @@ impl Client {
 
     /// A message of the plan is due.
     pub fn send(&mut self, message: MessageIndex, now_ns: u64, run: &mut Run<'_>) {
-        if self.session.phase == Phase::Live {
-            self.session.send_first_time(message, now_ns, run);
-        } else {
-            self.session.waiting.push_back(message);
-        }
+        self.session.send(message, now_ns, run);
     }
 
     /// A heartbeat is due; returns in how many milliseconds the next one will be.

@@ -29,6 +29,9 @@ pub enum Ended {
     /// The server closed with this code; none when it just closed.
     #[error("closed{}", .0.map_or_else(String::new, |code| format!(" with {code}")))]
     Closed(Option<u16>),
+    /// The server said RECONNECT and has answered everything.
+    #[error("asked to reconnect")]
+    AskedToLeave,
     /// IDENTIFY or SUBSCRIBE_CHANNEL was refused.
     #[error("refused with {code}: {message}")]
     Refused {

@@ -37,7 +37,8 @@ pub struct Tally {
     pub ack_us: Histogram<u64>,
     /// Intended send time to delivery, microseconds.
     pub delivery_us: Histogram<u64>,
-    /// Intended to actual send time, microseconds.
+    /// Intended to actual send time, microseconds, of messages whose client was live: what waits
+    /// for a reconnect waits for the server.
     pub late_us: Histogram<u64>,
 }
 

@@ -62,19 +62,29 @@ impl Connection {
     /// A socket that has just been accepted.
     #[must_use]
     pub fn server(message_bytes_max: usize) -> Self {
-        Self::Head { partial: Vec::new(), message_bytes_max }
+        Self::Head {
+            partial: Vec::new(),
+            message_bytes_max,
+        }
     }
 
     /// Takes bytes and hands what they mean to `sink`, until it returns false: then the rest is
     /// thrown away, and so is everything after it.
     pub fn received(&mut self, bytes: &mut [u8], sink: &mut dyn FnMut(Step<'_>) -> bool) {
-        let Self::Head { partial, message_bytes_max } = self else {
+        let Self::Head {
+            partial,
+            message_bytes_max,
+        } = self
+        else {
             return self.frames(bytes, sink);
         };
         let message_bytes_max = *message_bytes_max;
         if partial.is_empty() {
             if !self.head(bytes, message_bytes_max, sink) {
-                *self = Self::Head { partial: bytes.to_vec(), message_bytes_max };
+                *self = Self::Head {
+                    partial: bytes.to_vec(),
+                    message_bytes_max,
+                };
             }
             return;
         }
@@ -83,7 +93,10 @@ impl Connection {
         if bytes.contains(&b'\n') || partial.len() > HEAD_BYTES_MAX {
             let mut whole = std::mem::take(partial);
             if !self.head(&mut whole, message_bytes_max, sink) {
-                *self = Self::Head { partial: whole, message_bytes_max };
+                *self = Self::Head {
+                    partial: whole,
+                    message_bytes_max,
+                };
             }
         }
     }
@@ -95,17 +108,28 @@ impl Connection {
         message_bytes_max: usize,
         sink: &mut dyn FnMut(Step<'_>) -> bool,
     ) -> bool {
-        let Some(head) = parse_head(bytes, HEAD_BYTES_MAX) else { return false };
+        let Some(head) = parse_head(bytes, HEAD_BYTES_MAX) else {
+            return false;
+        };
         *self = Self::Ended;
         match head {
-            Head::Upgrade { path, head_bytes, response } => {
-                if sink(Step::Upgraded { path: &path, response }) {
+            Head::Upgrade {
+                path,
+                head_bytes,
+                response,
+            } => {
+                if sink(Step::Upgraded {
+                    path: &path,
+                    response,
+                }) {
                     *self = Self::Open(Decoder::server(message_bytes_max));
                     self.frames(&mut bytes[head_bytes..], sink);
                 }
             }
             Head::Ordinary { .. } => {
-                sink(Step::HandOver { head: Bytes::copy_from_slice(bytes) });
+                sink(Step::HandOver {
+                    head: Bytes::copy_from_slice(bytes),
+                });
             }
             Head::Refused { response } => {
                 sink(Step::Refused { response });
@@ -212,7 +236,9 @@ mod tests {
         let mut connection = Connection::server(100);
         let mut found = Bytes::new();
         connection.received(&mut request.to_vec(), &mut |step| {
-            let Step::HandOver { head } = step else { panic!("{step:?}") };
+            let Step::HandOver { head } = step else {
+                panic!("{step:?}")
+            };
             found = head;
             false
         });

@@ -45,10 +45,18 @@ impl Echo {
 
     fn drain(&mut self, outbox: &mut Outbox) {
         for (index, entry) in (0_u32..).zip(&mut self.connections) {
-            let Some((generation, connection)) = entry else { continue };
-            let conn = ConnId { index, generation: *generation };
+            let Some((generation, connection)) = entry else {
+                continue;
+            };
+            let conn = ConnId {
+                index,
+                generation: *generation,
+            };
             if let Connection::Open(_) = std::mem::take(connection) {
-                outbox.push(Output::Send { conn, bytes: close_frame(CloseReason::GoingAway) });
+                outbox.push(Output::Send {
+                    conn,
+                    bytes: close_frame(CloseReason::GoingAway),
+                });
             }
             outbox.push(Output::Close { conn });
         }
@@ -109,7 +117,10 @@ mod tests {
 
     use super::*;
 
-    const CONN: ConnId = ConnId { index: 2, generation: 7 };
+    const CONN: ConnId = ConnId {
+        index: 2,
+        generation: 7,
+    };
     const UPGRADE: &[u8] = b"GET /any HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -120,10 +131,24 @@ mod tests {
         let (mut echo, mut outbox) = (Echo::new(), Outbox::new());
         echo.handle(0, Input::Accepted { conn: CONN }, &mut outbox);
         let mut upgrade = UPGRADE.to_vec();
-        echo.handle(0, Input::Received { conn: CONN, bytes: &mut upgrade }, &mut outbox);
+        echo.handle(
+            0,
+            Input::Received {
+                conn: CONN,
+                bytes: &mut upgrade,
+            },
+            &mut outbox,
+        );
         assert_eq!(outbox.drain().count(), 1);
         let mut bytes = bytes.to_vec();
-        echo.handle(0, Input::Received { conn: CONN, bytes: &mut bytes }, &mut outbox);
+        echo.handle(
+            0,
+            Input::Received {
+                conn: CONN,
+                bytes: &mut bytes,
+            },
+            &mut outbox,
+        );
         let (mut sent, mut was_closed) = (Vec::new(), false);
         for output in outbox.drain() {
             match output {
@@ -140,11 +165,27 @@ mod tests {
 
     #[test]
     fn what_comes_back() {
-        check(&encode_masked(Opcode::Text, b"hi", [7; 4]), b"\x81\x02hi", false);
-        check(&encode_masked(Opcode::Binary, b"", [7; 4]), b"\x82\x00", false);
-        check(&encode_masked(Opcode::Ping, b"p", [7; 4]), b"\x8a\x01p", false);
+        check(
+            &encode_masked(Opcode::Text, b"hi", [7; 4]),
+            b"\x81\x02hi",
+            false,
+        );
+        check(
+            &encode_masked(Opcode::Binary, b"", [7; 4]),
+            b"\x82\x00",
+            false,
+        );
+        check(
+            &encode_masked(Opcode::Ping, b"p", [7; 4]),
+            b"\x8a\x01p",
+            false,
+        );
         check(&encode_masked(Opcode::Pong, b"p", [7; 4]), b"", false);
-        check(&encode_masked(Opcode::Close, &[3, 233], [7; 4]), b"\x88\x02\x03\xe9", true);
+        check(
+            &encode_masked(Opcode::Close, &[3, 233], [7; 4]),
+            b"\x88\x02\x03\xe9",
+            true,
+        );
         check(b"\x81\x00", &close_frame(CloseReason::ProtocolError), true);
     }
 
@@ -152,6 +193,10 @@ mod tests {
     fn the_answer_to_http_says_its_length() {
         let text = std::str::from_utf8(NOT_FOUND).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        assert!(
+            head.contains(&format!("Content-Length: {}", body.len())),
+            "{}",
+            body.len()
+        );
     }
 }

@@ -88,7 +88,10 @@ impl Egress {
             queue.current = Some(queue.take_run(joiner));
         }
         queue.in_flight = true;
-        queue.current.as_ref().map(|frame| &frame[queue.current_sent..])
+        queue
+            .current
+            .as_ref()
+            .map(|frame| &frame[queue.current_sent..])
     }
 
     /// The send in flight is over: so many of its bytes have left.
@@ -96,12 +99,18 @@ impl Egress {
     /// # Panics
     /// If none was in flight, or more left than were handed out.
     pub fn sent(&mut self, bytes: usize) {
-        let queue = self.queue.as_deref_mut().expect("a send that ended was started");
+        let queue = self
+            .queue
+            .as_deref_mut()
+            .expect("a send that ended was started");
         assert!(queue.in_flight, "a send that ended was in flight");
         queue.in_flight = false;
         let current_bytes = queue.current.as_ref().map_or(0, |frame| frame.len());
         queue.current_sent += bytes;
-        assert!(queue.current_sent <= current_bytes, "more left than was handed out");
+        assert!(
+            queue.current_sent <= current_bytes,
+            "more left than was handed out"
+        );
         queue.bytes -= bytes;
         if queue.current_sent == current_bytes {
             queue.current = None;
@@ -248,10 +257,15 @@ mod tests {
         let (mut egress, mut joiner, mut left) = (Egress::new(), Joiner::new(), Vec::new());
         let mut accepts = sends.iter().copied().cycle();
         let mut send = |egress: &mut Egress, left: &mut Vec<u8>| {
-            let Some(bytes) = egress.next_send(&mut joiner) else { return false };
+            let Some(bytes) = egress.next_send(&mut joiner) else {
+                return false;
+            };
             let accepted = accepts.next().unwrap_or(1).min(bytes.len());
             left.extend_from_slice(&bytes[..accepted]);
-            assert!(egress.next_send(&mut joiner).is_none(), "one send at a time");
+            assert!(
+                egress.next_send(&mut joiner).is_none(),
+                "one send at a time"
+            );
             egress.sent(accepted);
             true
         };
@@ -280,7 +294,11 @@ mod tests {
 
     #[test]
     fn frames_beyond_one_send_leave_in_several() {
-        let frames = vec![vec![1; SEND_BYTES_MAX - 1], vec![2; 2], vec![3; SEND_BYTES_MAX + 9]];
+        let frames = vec![
+            vec![1; SEND_BYTES_MAX - 1],
+            vec![2; 2],
+            vec![3; SEND_BYTES_MAX + 9],
+        ];
         check(&frames, &[usize::MAX]);
         check(&frames, &[100_000]);
     }
@@ -310,7 +328,10 @@ mod tests {
         assert_eq!(egress.push(frame(b"1"), 8), Pushed::Dropped);
         assert_eq!(egress.push(frame(b"\x88\x02\x0f\xa8"), 8), Pushed::Queued);
         assert_eq!(egress.push(frame(b"\x88\x02\x0f\xa8"), 8), Pushed::Dropped);
-        assert_eq!(egress.next_send(&mut joiner).unwrap(), b"12345\x88\x02\x0f\xa8");
+        assert_eq!(
+            egress.next_send(&mut joiner).unwrap(),
+            b"12345\x88\x02\x0f\xa8"
+        );
         egress.sent(9);
         assert_eq!(egress.push(frame(b"1"), 8), Pushed::Dropped);
         assert!(egress.is_idle());

@@ -43,3 +43,5 @@ pub mod wheel;
 
 pub mod echo;
 pub mod edge;
+
+pub mod chat;

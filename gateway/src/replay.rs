@@ -17,7 +17,7 @@ use crate::session::Replay;
 use crate::shard::{Purpose, Shard};
 
 /// Messages of one channel that are replayed; who missed more fetches history instead.
-pub const REPLAY_MESSAGES_MAX: u64 = 1_000;
+pub(crate) const REPLAY_MESSAGES_MAX: u64 = 1_000;
 
 /// What the next step of a replay is.
 enum Next {

@@ -21,7 +21,7 @@ use crate::shard::Shard;
 use crate::wheel::Wheel;
 
 /// How often clients shall send HEARTBEAT, in milliseconds.
-pub const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
+pub(crate) const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
 
 /// Time for the request head, and again for IDENTIFY.
 const HANDSHAKE_MS: u64 = 10_000;

@@ -58,6 +58,9 @@ pub(super) struct Watched {
     pub(super) channel: ChannelIndex,
     pub(super) id: ChannelId,
     pub(super) watch: Option<WatchId>,
+    /// What the server must still have: known before this connection identified itself. What
+    /// other connections hear later may overtake this one's SUBSCRIBED.
+    pub(super) known: Seq,
     pub(super) is_live: bool,
 }
 
@@ -69,6 +72,7 @@ impl Session {
                 channel,
                 id,
                 watch: None,
+                known: Seq(0),
                 is_live: false,
             }
         });
@@ -108,11 +112,11 @@ impl Session {
             Event::Subscribed {
                 channel_id, seq, ..
             } => {
-                self.subscribed(channel_id, seq, now_ns, run);
+                self.subscribed(channel_id, seq, run);
             }
             Event::Resync { channels, .. } => {
                 for head in channels {
-                    self.resynced(head.channel_id, head.seq, now_ns, run);
+                    self.resynced(head.channel_id, head.seq, run);
                 }
             }
             Event::MessageAck {
@@ -140,22 +144,25 @@ impl Session {
             | Event::TypingStop { .. }
             | Event::GuildCreate { .. } => {}
         }
+        // The server is leaving and owes nothing more: come back when it asked for it.
+        if self.phase == Phase::Leaving && self.unanswered.is_empty() {
+            return Err(Ended::AskedToLeave);
+        }
         Ok(())
     }
 
     fn identify(&mut self, run: &mut Run<'_>) {
-        let channels: Vec<ResumeChannel> = self
-            .watched
-            .iter()
-            .filter_map(|watched| {
-                let after_seq = run.oracle.newest(watched.watch?);
-                Some(ResumeChannel {
-                    channel_id: watched.id,
-                    after_seq,
-                    after_rev: None,
-                })
-            })
-            .collect();
+        let mut channels = Vec::new();
+        for watched in &mut self.watched {
+            let Some(watch) = watched.watch else { continue };
+            let after_seq = run.oracle.newest(watch);
+            watched.known = run.heads[watched.channel.place()].max(after_seq);
+            channels.push(ResumeChannel {
+                channel_id: watched.id,
+                after_seq,
+                after_rev: None,
+            });
+        }
         let token = Cow::Borrowed(run.plan.tokens[self.index.place()].as_str());
         let resume = (!channels.is_empty()).then_some(Resume { channels });
         self.say(&Command::Identify { token, resume }, run);
@@ -181,23 +188,20 @@ impl Session {
         self.phase = Phase::Subscribing(self.watched.len());
     }
 
-    fn subscribed(&mut self, id: ChannelId, head: Seq, now_ns: u64, run: &mut Run<'_>) {
+    fn subscribed(&mut self, id: ChannelId, head: Seq, run: &mut Run<'_>) {
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.id == id) else {
             run.oracle.unasked();
             return;
         };
         match watched.watch {
-            Some(watch) => {
-                let known = run.heads[watched.channel.place()].max(run.oracle.newest(watch));
-                run.oracle.forgotten(known.0.saturating_sub(head.0));
-            }
+            Some(_) => run.oracle.forgotten(watched.known.0.saturating_sub(head.0)),
             None => watched.watch = Some(run.oracle.watch(watched.channel, head)),
         }
         let is_first = !std::mem::replace(&mut watched.is_live, true);
-        self.one_more_live(is_first, now_ns, run);
+        self.one_more_live(is_first, run);
     }
 
-    fn resynced(&mut self, id: ChannelId, head: Seq, now_ns: u64, run: &mut Run<'_>) {
+    fn resynced(&mut self, id: ChannelId, head: Seq, run: &mut Run<'_>) {
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.id == id) else {
             run.oracle.unasked();
             return;
@@ -208,18 +212,18 @@ impl Session {
         }
         run.tally.resyncs += 1;
         let is_first = !std::mem::replace(&mut watched.is_live, true);
-        self.one_more_live(is_first, now_ns, run);
+        self.one_more_live(is_first, run);
     }
 
-    fn one_more_live(&mut self, is_first: bool, now_ns: u64, run: &mut Run<'_>) {
+    fn one_more_live(&mut self, is_first: bool, run: &mut Run<'_>) {
         match self.phase {
-            Phase::Subscribing(1) if is_first => self.go_live(now_ns, run),
+            Phase::Subscribing(1) if is_first => self.go_live(run),
             Phase::Subscribing(left) if is_first => self.phase = Phase::Subscribing(left - 1),
             _ => {}
         }
     }
 
-    fn go_live(&mut self, now_ns: u64, run: &mut Run<'_>) {
+    fn go_live(&mut self, run: &mut Run<'_>) {
         self.phase = Phase::Live;
         for place in 0..self.unanswered.len() {
             let message = self.unanswered[place];
@@ -228,19 +232,22 @@ impl Session {
             self.say_message(message, run);
         }
         while let Some(message) = self.waiting.pop_front() {
-            self.send_first_time(message, now_ns, run);
+            self.say_first_time(message, run);
         }
     }
 
-    pub(super) fn send_first_time(
-        &mut self,
-        message: MessageIndex,
-        now_ns: u64,
-        run: &mut Run<'_>,
-    ) {
-        run.tally.sent += 1;
+    pub(super) fn send(&mut self, message: MessageIndex, now_ns: u64, run: &mut Run<'_>) {
+        if self.phase != Phase::Live {
+            self.waiting.push_back(message);
+            return;
+        }
         let late_ns = run.since_due_ns(message, now_ns);
         record(&mut run.tally.late_us, late_ns);
+        self.say_first_time(message, run);
+    }
+
+    fn say_first_time(&mut self, message: MessageIndex, run: &mut Run<'_>) {
+        run.tally.sent += 1;
         self.unanswered.push_back(message);
         self.say_message(message, run);
     }

@@ -320,6 +320,22 @@ fn a_head_that_went_back_is_noticed() {
     assert_eq!(scene.run.oracle.verdict(|_| None).forgotten, 1);
 }
 
+/// Another connection may hear of a newer message before this one reads its SUBSCRIBED.
+#[test]
+fn a_head_that_was_overtaken_has_not_gone_back() {
+    let plan = plan();
+    let mut scene = Scene::live(&plan);
+    scene.client.disconnected();
+    scene.connect();
+    scene.run.heads[0] = Seq(9);
+    scene.say(&[ready(), subscribed(8)]).unwrap();
+    assert_eq!(scene.run.oracle.verdict(|_| None).forgotten, 0);
+    scene.client.disconnected();
+    scene.connect();
+    scene.say(&[ready(), subscribed(8)]).unwrap();
+    assert_eq!(scene.run.oracle.verdict(|_| None).forgotten, 1);
+}
+
 #[test]
 fn a_resync_goes_on_from_the_new_head() {
     let plan = plan();
@@ -361,24 +377,42 @@ fn why_connections_end() {
     assert!(!ended.is_final(), "{ended}");
     assert_eq!(scene.client.take_retry_after_ms(), Some(70));
 
-    let mut scene = Scene::live(&plan);
-    let reason = String::new();
+    let ended = close_on(&mut Scene::live(&plan));
+    assert_eq!(ended.to_string(), "closed with 4013");
+}
+
+fn close_on(scene: &mut Scene<'_>) -> Ended {
+    let mut close = close_frame(CloseReason::GoingAway).to_vec();
     scene
-        .say(&[Event::Reconnect {
-            reason,
-            retry_after_ms: 40,
-        }])
-        .unwrap();
+        .client
+        .received(&mut close, 1, &mut scene.run)
+        .unwrap_err()
+}
+
+#[test]
+fn a_server_that_leaves_answers_first() {
+    let plan = plan();
+    let reconnect = || Event::Reconnect {
+        reason: String::new(),
+        retry_after_ms: 40,
+    };
+    let mut scene = Scene::live(&plan);
     scene.send(0);
+    let _ = scene.commands();
+    scene.say(&[reconnect()]).unwrap();
+    scene.send(1);
     assert!(
         scene.commands().is_empty(),
         "nothing is sent to a server that is leaving"
     );
-    let mut close = close_frame(CloseReason::GoingAway).to_vec();
-    let ended = scene
-        .client
-        .received(&mut close, 1, &mut scene.run)
-        .unwrap_err();
-    assert_eq!(ended.to_string(), "closed with 4013");
+    let nonce = scene.nonce(0);
+    let ended = scene.say(&[ack(1, nonce)]).unwrap_err();
+    assert_eq!(ended.to_string(), "asked to reconnect");
     assert_eq!(scene.client.take_retry_after_ms(), Some(40));
+
+    let ended = Scene::live(&plan).say(&[reconnect()]).unwrap_err();
+    assert!(
+        matches!(ended, Ended::AskedToLeave),
+        "nothing is open: leave at once"
+    );
 }

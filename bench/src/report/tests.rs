@@ -112,3 +112,15 @@ fn limits_are_warnings_not_losses() {
     };
     assert!(busy.warnings()[0].contains("--threads"));
 }
+
+#[test]
+fn nothing_is_judged_lost_while_clients_are_cut_off() {
+    let cut_off = Report {
+        lost: 1,
+        unanswered: 1,
+        not_live: 1,
+        ..report()
+    };
+    assert!(cut_off.broken().is_empty());
+    assert!(cut_off.warnings()[0].contains("not connected"));
+}

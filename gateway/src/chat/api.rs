@@ -35,15 +35,23 @@ struct Entitled {
 impl Api {
     /// Nobody has logged in yet.
     pub(super) fn new(target: &str) -> Result<Self, ChatError> {
-        let rest = target.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let rest = target
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'));
         let authority = rest.filter(|rest| !rest.is_empty() && !rest.contains(['/', '@', ' ']));
-        let authority = authority.ok_or_else(|| ChatError::Target { target: target.to_owned() })?;
+        let authority = authority.ok_or_else(|| ChatError::Target {
+            target: target.to_owned(),
+        })?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(CALL_TIME_MAX))
             .build();
         let authority = authority.to_owned();
-        Ok(Self { agent: config.into(), authority, token: String::new() })
+        Ok(Self {
+            agent: config.into(),
+            authority,
+            token: String::new(),
+        })
     }
 
     /// Host, and port where one was given.
@@ -63,7 +71,8 @@ impl Api {
             user: User,
         }
         self.token = token;
-        self.call("GET", "/api/users/@me", None).map(|Me { user }| user)
+        self.call("GET", "/api/users/@me", None)
+            .map(|Me { user }| user)
     }
 
     /// Makes an account, or logs in to one.
@@ -73,7 +82,11 @@ impl Api {
         password: &str,
         register: bool,
     ) -> Result<User, ChatError> {
-        let path = if register { "/api/auth/register" } else { "/api/auth/login" };
+        let path = if register {
+            "/api/auth/register"
+        } else {
+            "/api/auth/login"
+        };
         let body = json!({"username": username, "password": password});
         let Entitled { user, token } = self.call("POST", path, Some(&body))?;
         self.token = token;
@@ -86,7 +99,8 @@ impl Api {
         struct Guilds {
             guilds: Vec<Guild>,
         }
-        self.call("GET", "/api/guilds", None).map(|Guilds { guilds }| guilds)
+        self.call("GET", "/api/guilds", None)
+            .map(|Guilds { guilds }| guilds)
     }
 
     /// Makes a guild.
@@ -103,7 +117,8 @@ impl Api {
         }
         let path = format!("/api/guilds/{guild}/channels");
         let body = json!({"name": name, "type": "text"});
-        self.call("POST", &path, Some(&body)).map(|Made { channel }| channel)
+        self.call("POST", &path, Some(&body))
+            .map(|Made { channel }| channel)
     }
 
     /// A code with which others may join.
@@ -117,17 +132,26 @@ impl Api {
             code: String,
         }
         let path = format!("/api/guilds/{guild}/invites");
-        self.call("POST", &path, Some(&json!({}))).map(|Invited { invite }| invite.code)
+        self.call("POST", &path, Some(&json!({})))
+            .map(|Invited { invite }| invite.code)
     }
 
     /// Joins a guild.
     pub(super) fn join(&self, code: &str) -> Result<Guild, ChatError> {
-        let is_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let is_code = !code.is_empty()
+            && code
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !is_code {
             let message = format!("{code:?} is no invite code");
-            return Err(ChatError::Refused { status: 404, code: "NOT_FOUND".to_owned(), message });
+            return Err(ChatError::Refused {
+                status: 404,
+                code: "NOT_FOUND".to_owned(),
+                message,
+            });
         }
-        let InGuild { guild } = self.call("POST", &format!("/api/invites/{code}"), Some(&json!({})))?;
+        let InGuild { guild } =
+            self.call("POST", &format!("/api/invites/{code}"), Some(&json!({})))?;
         Ok(guild)
     }
 
@@ -163,20 +187,35 @@ impl Api {
             path: String,
             message: String,
         }
-        let mut answer = self
-            .once(method, path, body)
-            .map_err(|source| ChatError::Unreachable { source: Box::new(source) })?;
+        let mut answer =
+            self.once(method, path, body)
+                .map_err(|source| ChatError::Unreachable {
+                    source: Box::new(source),
+                })?;
         let status = answer.status().as_u16();
         if answer.status().is_success() {
             let read = answer.body_mut().read_json();
-            return read.map_err(|source| ChatError::BadAnswer { source: Box::new(source) });
+            return read.map_err(|source| ChatError::BadAnswer {
+                source: Box::new(source),
+            });
         }
-        let Refusal { error: code, mut message, details } =
-            answer.body_mut().read_json().unwrap_or_default();
-        for Detail { path, message: detail } in details {
+        let Refusal {
+            error: code,
+            mut message,
+            details,
+        } = answer.body_mut().read_json().unwrap_or_default();
+        for Detail {
+            path,
+            message: detail,
+        } in details
+        {
             message = format!("{message}; {path}: {detail}");
         }
-        Err(ChatError::Refused { status, code, message })
+        Err(ChatError::Refused {
+            status,
+            code,
+            message,
+        })
     }
 
     fn once(
@@ -214,7 +253,10 @@ mod tests {
     fn targets() {
         assert_eq!(Api::new("http://h:1/").unwrap().authority(), "h:1");
         for target in ["h:1", "https://h:1", "http://", "http://a/b"] {
-            assert!(matches!(Api::new(target), Err(ChatError::Target { .. })), "{target}");
+            assert!(
+                matches!(Api::new(target), Err(ChatError::Target { .. })),
+                "{target}"
+            );
         }
     }
 }

@@ -15,7 +15,11 @@ pub(super) enum ChatError {
     #[error("the server cannot be reached: {source}")]
     Unreachable { source: Box<ureq::Error> },
     #[error("{message} ({code})")]
-    Refused { status: u16, code: String, message: String },
+    Refused {
+        status: u16,
+        code: String,
+        message: String,
+    },
     #[error("the server's answer cannot be read: {source}")]
     BadAnswer { source: Box<ureq::Error> },
     #[error("{}: {source}", path.display())]
@@ -25,7 +29,10 @@ pub(super) enum ChatError {
     #[error("a user name and a password are needed")]
     NoCredentials,
     #[error("{doing}: {source}")]
-    System { doing: &'static str, source: io::Error },
+    System {
+        doing: &'static str,
+        source: io::Error,
+    },
     #[error("{source}")]
     Socket { source: Box<tungstenite::Error> },
     #[error("the server said something that is no event: {source}")]
@@ -34,6 +41,8 @@ pub(super) enum ChatError {
     Closed { code: Option<u16> },
     #[error("this session is not good any more, log in again: {message}")]
     InvalidSession { message: String },
+    #[error("the server asked to reconnect")]
+    AskedToReconnect,
     #[error("there is no channel {wanted:?}; /channels lists what there is")]
     NoChannel { wanted: String },
     #[error("enter a channel first: /channels lists them, /create NAME makes a guild")]

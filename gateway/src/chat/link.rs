@@ -42,10 +42,15 @@ impl Link {
             authority.push_str(":80");
         }
         let keeper = move || keep(&authority, &said, &happens);
-        let spawned = std::thread::Builder::new().name("connection".to_owned()).spawn(keeper);
+        let spawned = std::thread::Builder::new()
+            .name("connection".to_owned())
+            .spawn(keeper);
         match spawned {
             Ok(_) => Ok(Self { commands }),
-            Err(source) => Err(ChatError::System { doing: "starting a thread", source }),
+            Err(source) => Err(ChatError::System {
+                doing: "starting a thread",
+                source,
+            }),
         }
     }
 
@@ -59,10 +64,18 @@ impl Link {
 fn keep(authority: &str, said: &Receiver<String>, happens: &SyncSender<Happening>) {
     let mut pause = PAUSE_MIN;
     loop {
-        let mut connection = Connection { heartbeat: None, come_back: None, was_ready: false };
+        let mut connection = Connection {
+            heartbeat: None,
+            come_back: None,
+            was_ready: false,
+        };
         let end = connection.run(authority, said, happens);
         let is_final = matches!(end, ChatError::InvalidSession { .. });
-        let happening = if is_final { Happening::Over(end) } else { Happening::Lost(end) };
+        let happening = if is_final {
+            Happening::Over(end)
+        } else {
+            Happening::Lost(end)
+        };
         if happens.send(happening).is_err() || is_final {
             return;
         }
@@ -115,7 +128,9 @@ impl Connection {
             && *due <= now()
         {
             *due = now() + *interval;
-            socket.send(Message::text(encode_command(&Command::Heartbeat))).map_err(broken)?;
+            socket
+                .send(Message::text(encode_command(&Command::Heartbeat)))
+                .map_err(broken)?;
         }
         match socket.read() {
             Ok(Message::Text(text)) => {
@@ -123,9 +138,9 @@ impl Connection {
                     .map_err(|source| ChatError::NotAnEvent { source })?;
                 self.heard(event, happens)
             }
-            Ok(Message::Close(frame)) => {
-                Err(ChatError::Closed { code: frame.map(|frame| frame.code.into()) })
-            }
+            Ok(Message::Close(frame)) => Err(ChatError::Closed {
+                code: frame.map(|frame| frame.code.into()),
+            }),
             Ok(_) => Ok(()),
             Err(tungstenite::Error::Io(error))
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
@@ -138,7 +153,9 @@ impl Connection {
 
     fn heard(&mut self, event: Event, happens: &SyncSender<Happening>) -> Result<(), ChatError> {
         match &event {
-            Event::Hello { heartbeat_interval_ms } => {
+            Event::Hello {
+                heartbeat_interval_ms,
+            } => {
                 let interval = Duration::from_millis((*heartbeat_interval_ms).clamp(1000, 60_000));
                 self.heartbeat = Some((interval, now() + interval));
             }
@@ -146,33 +163,58 @@ impl Connection {
             Event::Reconnect { retry_after_ms, .. } => {
                 self.come_back = Some(Duration::from_millis(*retry_after_ms));
             }
-            Event::Error { code: ErrorCode::InvalidSession, message, .. } => {
-                return Err(ChatError::InvalidSession { message: message.clone() });
+            Event::Error {
+                code: ErrorCode::InvalidSession,
+                message,
+                ..
+            } => {
+                return Err(ChatError::InvalidSession {
+                    message: message.clone(),
+                });
             }
             _ => {}
         }
+        let is_leaving = matches!(event, Event::Reconnect { .. });
         let gone = |_| ChatError::Closed { code: None };
-        happens.send(Happening::Heard(Box::new(event))).map_err(gone)
+        happens
+            .send(Happening::Heard(Box::new(event)))
+            .map_err(gone)?;
+        if is_leaving {
+            return Err(ChatError::AskedToReconnect);
+        }
+        Ok(())
     }
 }
 
 fn connect(authority: &str) -> Result<WebSocket<TcpStream>, ChatError> {
-    let failed = |source| ChatError::System { doing: "connecting", source };
+    let failed = |source| ChatError::System {
+        doing: "connecting",
+        source,
+    };
     let stream = TcpStream::connect(authority).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
-    stream.set_read_timeout(Some(HANDSHAKE_TIME_MAX)).map_err(failed)?;
-    stream.set_write_timeout(Some(HANDSHAKE_TIME_MAX)).map_err(failed)?;
+    stream
+        .set_read_timeout(Some(HANDSHAKE_TIME_MAX))
+        .map_err(failed)?;
+    stream
+        .set_write_timeout(Some(HANDSHAKE_TIME_MAX))
+        .map_err(failed)?;
     let request = format!("ws://{authority}/gateway");
     let (socket, _) = tungstenite::client(request, stream).map_err(|error| match error {
         tungstenite::HandshakeError::Failure(error) => broken(error),
         tungstenite::HandshakeError::Interrupted(_) => failed(ErrorKind::TimedOut.into()),
     })?;
-    socket.get_ref().set_read_timeout(Some(TURN)).map_err(failed)?;
+    socket
+        .get_ref()
+        .set_read_timeout(Some(TURN))
+        .map_err(failed)?;
     Ok(socket)
 }
 
 fn broken(error: tungstenite::Error) -> ChatError {
-    ChatError::Socket { source: Box::new(error) }
+    ChatError::Socket {
+        source: Box::new(error),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the terminal client is an edge")]

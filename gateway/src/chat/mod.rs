@@ -93,8 +93,17 @@ fn chat(args: ChatArgs) -> Result<(), ChatError> {
     let (happens, happenings) = sync_channel(HAPPENINGS_MAX);
     let link = Link::open(&api, happens.clone())?;
     let screen = Screen::new();
-    screen.show(&format!("you are {}; /help says what you can do", me.username));
-    let mut room = Room { api, link, screen, talk: Talk::new(), guilds: Vec::new() };
+    screen.show(&format!(
+        "you are {}; /help says what you can do",
+        me.username
+    ));
+    let mut room = Room {
+        api,
+        link,
+        screen,
+        talk: Talk::new(),
+        guilds: Vec::new(),
+    };
     room.enter_first(args.channel.as_deref(), &happenings, &me)?;
     read_lines(happens)?;
     room.stay(&happenings)
@@ -152,17 +161,22 @@ impl Room {
                 match happenings.recv_timeout(FAREWELL) {
                     Ok(happening) => happening,
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                        return Err(ChatError::Unanswered { messages: self.talk.open_messages() });
+                        return Err(ChatError::Unanswered {
+                            messages: self.talk.open_messages(),
+                        });
                     }
                 }
             } else {
-                happenings.recv().map_err(|_| ChatError::Unanswered { messages: 0 })?
+                happenings
+                    .recv()
+                    .map_err(|_| ChatError::Unanswered { messages: 0 })?
             };
             match happening {
                 Happening::Heard(event) => self.heard(*event),
                 Happening::Lost(error) => {
                     self.talk.disconnected();
-                    self.screen.show(&format!("connection lost ({error}), trying again"));
+                    self.screen
+                        .show(&format!("connection lost ({error}), trying again"));
                 }
                 Happening::Over(error) => return Err(error),
                 Happening::NoMoreLines => is_leaving = true,
@@ -213,7 +227,8 @@ impl Room {
             Typed::Switch(wanted) => self.switch(wanted),
             Typed::Quit => return true,
             Typed::Unknown(command) => {
-                self.screen.show(&format!("there is no {command}; /help lists what there is"));
+                self.screen
+                    .show(&format!("there is no {command}; /help lists what there is"));
                 Ok(())
             }
         };
@@ -235,7 +250,8 @@ impl Room {
     fn invite(&self) -> Result<(), ChatError> {
         let guild = self.talk.guild().ok_or(ChatError::Nowhere)?;
         let code = self.api.invite(guild)?;
-        self.screen.show(&format!("whoever types /join {code} is in"));
+        self.screen
+            .show(&format!("whoever types /join {code} is in"));
         Ok(())
     }
 
@@ -284,6 +300,11 @@ fn read_lines(happens: SyncSender<Happening>) -> Result<(), ChatError> {
         // The main thread has left already, if this fails.
         let _ = happens.send(Happening::NoMoreLines);
     };
-    let spawned = std::thread::Builder::new().name("typed lines".to_owned()).spawn(reader);
-    spawned.map(drop).map_err(|source| ChatError::System { doing: "starting a thread", source })
+    let spawned = std::thread::Builder::new()
+        .name("typed lines".to_owned())
+        .spawn(reader);
+    spawned.map(drop).map_err(|source| ChatError::System {
+        doing: "starting a thread",
+        source,
+    })
 }

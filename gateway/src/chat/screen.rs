@@ -42,7 +42,13 @@ impl Screen {
 
 fn harmless(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{FFFD}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{FFFD}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 
@@ -52,6 +58,9 @@ mod tests {
 
     #[test]
     fn others_cannot_steer_the_terminal() {
-        assert_eq!(harmless("a\x1b[2Jb\r\u{9b}c\n\td\u{7}"), "a\u{FFFD}[2Jb\u{FFFD}\u{FFFD}c\n\td\u{FFFD}");
+        assert_eq!(
+            harmless("a\x1b[2Jb\r\u{9b}c\n\td\u{7}"),
+            "a\u{FFFD}[2Jb\u{FFFD}\u{FFFD}c\n\td\u{FFFD}"
+        );
     }
 }

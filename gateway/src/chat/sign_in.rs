@@ -18,14 +18,24 @@ const TOKEN_BYTES_MAX: u64 = 8 << 10;
 
 /// Takes the first token of a file.
 pub(super) fn with_token_file(api: &mut Api, path: &Path) -> Result<User, ChatError> {
-    let failed = |source| ChatError::File { path: path.to_owned(), source };
-    #[expect(clippy::disallowed_methods, reason = "this is the edge that reads what the user names")]
+    let failed = |source| ChatError::File {
+        path: path.to_owned(),
+        source,
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the edge that reads what the user names"
+    )]
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut start = Vec::new();
-    file.take(TOKEN_BYTES_MAX).read_to_end(&mut start).map_err(failed)?;
+    file.take(TOKEN_BYTES_MAX)
+        .read_to_end(&mut start)
+        .map_err(failed)?;
     let start = String::from_utf8_lossy(&start);
     let token = start.lines().map(str::trim).find(|line| !line.is_empty());
-    let token = token.ok_or_else(|| ChatError::NoToken { path: path.to_owned() })?;
+    let token = token.ok_or_else(|| ChatError::NoToken {
+        path: path.to_owned(),
+    })?;
     api.take_token(token.to_owned())
 }
 
@@ -41,9 +51,15 @@ pub(super) fn sign_in(
     };
     let password = ask_password()?;
     match api.sign_in(&name, &password, register) {
-        Err(ChatError::Refused { status: 401, message, .. }) if is_interactive() => {
+        Err(ChatError::Refused {
+            status: 401,
+            message,
+            ..
+        }) if is_interactive() => {
             eprintln!("{message}");
-            let answer = ask(&format!("make a new account {name:?} with this password? [y/N] "))?;
+            let answer = ask(&format!(
+                "make a new account {name:?} with this password? [y/N] "
+            ))?;
             if answer.eq_ignore_ascii_case("y") {
                 return api.sign_in(&name, &password, true);
             }
@@ -65,16 +81,30 @@ fn ask(question: &str) -> Result<String, ChatError> {
     }
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);
-    read.map_err(|source| ChatError::System { doing: "reading the input", source })?;
+    read.map_err(|source| ChatError::System {
+        doing: "reading the input",
+        source,
+    })?;
     let line = line.trim();
-    if line.is_empty() { Err(ChatError::NoCredentials) } else { Ok(line.to_owned()) }
+    if line.is_empty() {
+        Err(ChatError::NoCredentials)
+    } else {
+        Ok(line.to_owned())
+    }
 }
 
 fn ask_password() -> Result<String, ChatError> {
     if !is_interactive() {
         return ask("");
     }
-    let password = rpassword::prompt_password("password: ")
-        .map_err(|source| ChatError::System { doing: "reading the password", source })?;
-    if password.is_empty() { Err(ChatError::NoCredentials) } else { Ok(password) }
+    let password =
+        rpassword::prompt_password("password: ").map_err(|source| ChatError::System {
+            doing: "reading the password",
+            source,
+        })?;
+    if password.is_empty() {
+        Err(ChatError::NoCredentials)
+    } else {
+        Ok(password)
+    }
 }

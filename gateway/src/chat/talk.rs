@@ -63,7 +63,12 @@ struct Open {
 
 impl Talk {
     pub(super) fn new() -> Self {
-        Self { is_ready: false, here: None, open: VecDeque::new(), random: rand::make_rng() }
+        Self {
+            is_ready: false,
+            here: None,
+            open: VecDeque::new(),
+            random: rand::make_rng(),
+        }
     }
 
     /// Whether the server takes commands.
@@ -97,13 +102,20 @@ impl Talk {
         }
         acts.push(Act::Show(format!("--- {} ---", place.name)));
         let channel_id = place.channel;
-        let here = self.here.insert(Here { place, newest: Seq(0) });
+        let here = self.here.insert(Here {
+            place,
+            newest: Seq(0),
+        });
         for message in history {
             here.show(&message, acts);
         }
         if self.is_ready {
             let after_seq = Some(here.newest);
-            acts.push(said(&Command::SubscribeChannel { channel_id, after_seq, after_rev: None }));
+            acts.push(said(&Command::SubscribeChannel {
+                channel_id,
+                after_seq,
+                after_rev: None,
+            }));
         }
     }
 
@@ -114,11 +126,17 @@ impl Talk {
             return;
         };
         if self.open.len() >= OPEN_MAX {
-            acts.push(Act::Show(format!("{OPEN_MAX} messages wait for the server: not sent")));
+            acts.push(Act::Show(format!(
+                "{OPEN_MAX} messages wait for the server: not sent"
+            )));
             return;
         }
         let nonce = Nonce::from_u128(self.random.random());
-        let open = Open { channel: here.place.channel, nonce, content: text.to_owned() };
+        let open = Open {
+            channel: here.place.channel,
+            nonce,
+            content: text.to_owned(),
+        };
         if self.is_ready {
             acts.push(open.send());
         }
@@ -143,9 +161,16 @@ impl Talk {
             Event::MessageAck { nonce, .. } => {
                 self.take_open(nonce);
             }
-            Event::Error { code, message, nonce, .. } => {
+            Event::Error {
+                code,
+                message,
+                nonce,
+                ..
+            } => {
                 let refused = nonce.and_then(|nonce| self.take_open(nonce));
-                let what = refused.map_or_else(String::new, |open| format!("not sent: {:?}: ", open.content));
+                let what = refused.map_or_else(String::new, |open| {
+                    format!("not sent: {:?}: ", open.content)
+                });
                 acts.push(Act::Show(format!("{what}{message} ({code})")));
             }
             Event::GuildCreate { guild } => {
@@ -165,18 +190,32 @@ impl Talk {
     fn identify(&self, token: &str) -> Act {
         let resume = self.here.as_ref().map(|here| {
             let channel_id = here.place.channel;
-            let channel = ResumeChannel { channel_id, after_seq: here.newest, after_rev: None };
-            Resume { channels: vec![channel] }
+            let channel = ResumeChannel {
+                channel_id,
+                after_seq: here.newest,
+                after_rev: None,
+            };
+            Resume {
+                channels: vec![channel],
+            }
         });
-        said(&Command::Identify { token: Cow::Borrowed(token), resume })
+        said(&Command::Identify {
+            token: Cow::Borrowed(token),
+            resume,
+        })
     }
 
     fn resynced(&mut self, heads: &[throng_protocol::ChannelHead], acts: &mut Vec<Act>) {
         let Some(here) = &mut self.here else { return };
-        if let Some(head) = heads.iter().find(|head| head.channel_id == here.place.channel) {
+        if let Some(head) = heads
+            .iter()
+            .find(|head| head.channel_id == here.place.channel)
+        {
             let missed = head.seq.0.saturating_sub(here.newest.0);
             here.newest = head.seq;
-            acts.push(Act::Show(format!("{missed} messages were missed: /switch shows the newest")));
+            acts.push(Act::Show(format!(
+                "{missed} messages were missed: /switch shows the newest"
+            )));
         }
     }
 
@@ -193,8 +232,13 @@ impl Here {
         }
         self.newest = message.seq;
         let time = message.timestamp.get(11..16).unwrap_or("     ");
-        let Message { author, content, .. } = message;
-        acts.push(Act::Show(format!("[{time}] {}: {content}", author.username)));
+        let Message {
+            author, content, ..
+        } = message;
+        acts.push(Act::Show(format!(
+            "[{time}] {}: {content}",
+            author.username
+        )));
     }
 }
 
@@ -216,7 +260,10 @@ fn said(command: &Command<'_>) -> Act {
 /// Text channels in the order of the list, with their guilds.
 fn text_channels(guilds: &[Guild]) -> impl Iterator<Item = Place> + '_ {
     guilds.iter().flat_map(|guild| {
-        let channels = guild.channels.iter().filter(|channel| channel.kind == ChannelType::Text);
+        let channels = guild
+            .channels
+            .iter()
+            .filter(|channel| channel.kind == ChannelType::Text);
         channels.map(|channel| Place {
             guild: guild.id,
             channel: channel.id,
@@ -227,7 +274,10 @@ fn text_channels(guilds: &[Guild]) -> impl Iterator<Item = Place> + '_ {
 
 /// The list that `/channels` shows.
 pub(super) fn channel_list(guilds: &[Guild]) -> Vec<String> {
-    (1..).zip(text_channels(guilds)).map(|(number, place)| format!("{number:>3}  {}", place.name)).collect()
+    (1..)
+        .zip(text_channels(guilds))
+        .map(|(number, place)| format!("{number:>3}  {}", place.name))
+        .collect()
 }
 
 /// The channel that is meant: its number in the list, its id, GUILD/NAME, or NAME alone.
@@ -242,7 +292,9 @@ pub(super) fn find_channel(guilds: &[Guild], wanted: &str) -> Result<Place, Chat
             let name = place.name.rsplit('/').next();
             Some(place.channel) == id || place.name == wanted || name == Some(wanted)
         })
-        .ok_or_else(|| ChatError::NoChannel { wanted: wanted.to_owned() })
+        .ok_or_else(|| ChatError::NoChannel {
+            wanted: wanted.to_owned(),
+        })
 }
 
 #[cfg(test)]

@@ -47,7 +47,9 @@ pub(super) fn read(line: &str) -> Typed<'_> {
     if line.trim().is_empty() {
         return Typed::Nothing;
     }
-    let Some(command) = line.strip_prefix('/') else { return Typed::Say(line) };
+    let Some(command) = line.strip_prefix('/') else {
+        return Typed::Say(line);
+    };
     if command.starts_with('/') {
         return Typed::Say(command);
     }

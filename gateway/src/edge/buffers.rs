@@ -7,7 +7,10 @@
 //! Invariants: a buffer belongs either to the kernel or to the shard; the shard holds one only
 //! between its completion and [`Buffers::give_back`]; both mappings outlive the ring.
 
-#![expect(unsafe_code, reason = "memory that is shared with the kernel has no safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "memory that is shared with the kernel has no safe interface"
+)]
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -61,7 +64,10 @@ impl Buffers {
 
     /// The bytes that the kernel put into a buffer.
     pub(super) fn filled(&mut self, id: u16, bytes: usize) -> &mut [u8] {
-        assert!(id < self.count && bytes <= self.bytes as usize, "the kernel fills what it got");
+        assert!(
+            id < self.count && bytes <= self.bytes as usize,
+            "the kernel fills what it got"
+        );
         let start = usize::from(id) * self.bytes as usize;
         // SAFETY: the range lies within the mapping by the assertion, and the kernel does not
         // touch a buffer between its completion and `give_back`. `&mut self` keeps it unique.
@@ -73,7 +79,11 @@ impl Buffers {
         assert!(id < self.count);
         let slot = usize::from(self.tail & (self.count - 1));
         // SAFETY: the offset lies within the mapping by the assertion.
-        let address = unsafe { self.data.as_mut_ptr().add(usize::from(id) * self.bytes as usize) };
+        let address = unsafe {
+            self.data
+                .as_mut_ptr()
+                .add(usize::from(id) * self.bytes as usize)
+        };
         // SAFETY: the slot lies within the mapping, which is zeroed at first and aligned to a
         // page; the kernel reads a slot only once the tail is beyond it.
         let entry = unsafe { &mut *self.entries.as_mut_ptr().cast::<BufRingEntry>().add(slot) };

@@ -59,13 +59,21 @@ impl NodeClock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the edge that reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge that reads the clock"
+)]
 fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the edge that reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge that reads the clock"
+)]
 fn monotonic() -> Instant {
     Instant::now()
 }
@@ -78,18 +86,30 @@ mod tests {
         let mut clock = NodeClock::start(0);
         (clock.anchor_ms, clock.last_ms) = (1_000_000, 1_000_000);
         for &(wall_ms, at_ms, expected_ms) in steps {
-            assert_eq!(clock.read(wall_ms, at_ms), expected_ms, "wall {wall_ms} at {at_ms}");
+            assert_eq!(
+                clock.read(wall_ms, at_ms),
+                expected_ms,
+                "wall {wall_ms} at {at_ms}"
+            );
         }
     }
 
     #[test]
     fn it_never_goes_back() {
-        check(&[(1_000_010, 10, 1_000_010), (900_000, 20, 1_000_010), (1_000_020, 30, 1_000_020)]);
+        check(&[
+            (1_000_010, 10, 1_000_010),
+            (900_000, 20, 1_000_010),
+            (1_000_020, 30, 1_000_020),
+        ]);
     }
 
     #[test]
     fn a_small_step_is_followed_and_a_large_one_is_not() {
-        check(&[(1_200_000, 10, 1_200_000), (9_000_000, 20, 1_200_010), (1_200_050, 60, 1_200_050)]);
+        check(&[
+            (1_200_000, 10, 1_200_000),
+            (9_000_000, 20, 1_200_010),
+            (1_200_050, 60, 1_200_050),
+        ]);
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub fn run_echo(
     on_terminate(move || {
         let _ = asked.try_send(());
     })?;
-    let wakers = (0..shards).map(|_| ShardWaker::new()).collect::<Result<Vec<_>, _>>()?;
+    let wakers = (0..shards)
+        .map(|_| ShardWaker::new())
+        .collect::<Result<Vec<_>, _>>()?;
     let running = Shards::start(&settings, &wakers, |_, _| async {
         Ok::<_, EdgeError>(ShardParts {
             application: Echo::new(),

@@ -9,9 +9,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::timer::Timer;
+use glommio::{
+    BuilderErrorKind, ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement,
+};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 
@@ -30,6 +34,10 @@ use crate::io::{Application, ShardId};
 const PLACES_RESERVED: u32 = 64;
 /// Entries of each of glommio's own rings, which only carry file I/O.
 const FILE_RING_DEPTH: usize = 64;
+
+/// How often, and how long after each, a ring is opened again for which memory was short.
+const MEMORY_ATTEMPTS_MAX: u32 = 50;
+const MEMORY_RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// What a shard is made of, made on the shard's own executor.
 pub struct ShardParts<A, S> {
@@ -110,20 +118,31 @@ impl Shards {
         F: Future<Output = Result<ShardParts<A, S>, E>> + 'static,
     {
         settings.check();
-        assert_eq!(wakers.len(), usize::from(settings.shards), "one waker per shard");
+        assert_eq!(
+            wakers.len(),
+            usize::from(settings.shards),
+            "one waker per shard"
+        );
         raise_descriptor_limit();
-        let listeners =
-            listen::bind(settings.listen, settings.shards, settings.send_buffer_bytes)?;
+        let listeners = listen::bind(settings.listen, settings.shards, settings.send_buffer_bytes)?;
         let address = listeners[0]
             .local_addr()
             .map_err(EdgeError::kernel("asking for the address"))?
             .as_socket()
             .unwrap_or(settings.listen);
-        let drain = Drain { asked: Arc::new(AtomicBool::new(false)), wakers: wakers.into() };
+        let drain = Drain {
+            asked: Arc::new(AtomicBool::new(false)),
+            wakers: wakers.into(),
+        };
         let (ready, all_ready) = bounded(wakers.len());
         let (ended_tx, ended) = bounded(wakers.len());
         let mut gates = Vec::new();
-        let mut shards = Self { address, drain: drain.clone(), threads: Vec::new(), ended };
+        let mut shards = Self {
+            address,
+            drain: drain.clone(),
+            threads: Vec::new(),
+            ended,
+        };
         for ((index, listener), waker) in (0_u16..).zip(&listeners).zip(wakers) {
             let (gate, go) = bounded(1);
             gates.push(gate);
@@ -146,7 +165,10 @@ impl Shards {
         if all_ready.iter().take(wakers.len()).count() < wakers.len() {
             drop(gates);
             drain.ask();
-            return Err(shards.wait().err().unwrap_or(EdgeError::ShardDied { shard: 0 }));
+            return Err(shards
+                .wait()
+                .err()
+                .unwrap_or(EdgeError::ShardDied { shard: 0 }));
         }
         listeners.iter().try_for_each(listen::listen)?;
         for gate in gates {
@@ -177,7 +199,9 @@ impl Shards {
         self.drain.ask();
         let mut result = Ok(());
         for (shard, thread) in (0_u16..).zip(self.threads) {
-            let ended = thread.join().unwrap_or(Err(EdgeError::ShardDied { shard }));
+            let ended = thread
+                .join()
+                .unwrap_or_else(|error| Err(not_run(shard, error)));
             result = result.and(ended);
         }
         result
@@ -199,10 +223,23 @@ where
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     LocalExecutorBuilder::new(Placement::Fixed(usize::from(shard) % cores))
         .name(&format!("shard-{shard}"))
-        .io_memory(seat.settings.io_memory_bytes)
+        .io_memory(io_memory_bytes(&seat.settings))
         .ring_depth(FILE_RING_DEPTH)
         .spawn(move || run(seat, make))
-        .map_err(|error| EdgeError::Executor { shard, source: error.to_string().into() })
+        .map_err(|error| not_run(shard, error))
+}
+
+/// What it means that an executor gave nothing back.
+fn not_run<T>(shard: u16, error: GlommioError<T>) -> EdgeError {
+    match error {
+        GlommioError::BuilderError(BuilderErrorKind::ThreadPanic(_)) => {
+            EdgeError::ShardDied { shard }
+        }
+        error => EdgeError::Executor {
+            shard,
+            source: error.to_string().into(),
+        },
+    }
 }
 
 /// One shard, from its first file to its last socket.
@@ -214,18 +251,25 @@ where
     M: Fn(ShardId, Bell) -> F,
     F: Future<Output = Result<ShardParts<A, S>, E>>,
 {
-    let Seat { shard, settings, listener, waker, drain, ready, go, _ended } = seat;
+    let Seat {
+        shard,
+        settings,
+        listener,
+        waker,
+        drain,
+        ready,
+        go,
+        _ended,
+    } = seat;
     let bell = Bell::default();
     let parts = make(shard, bell.clone())
         .await
-        .map_err(|source| EdgeError::Start { shard: shard.0, source: source.into() })?;
+        .map_err(|source| EdgeError::Start {
+            shard: shard.0,
+            source: source.into(),
+        })?;
     let connections_max = connections_max(settings.connections_max);
-    let ring = Ring::open(
-        connections_max + PLACES_RESERVED,
-        settings.receive_buffers,
-        settings.receive_buffer_bytes,
-        waker.eventfd(),
-    )?;
+    let ring = open_ring(&settings, connections_max, &waker).await?;
     let sleeper = Sleeper::new(waker, bell.clone())?;
     // The executor's thread may wait here: it has nothing else to do yet.
     let _ = ready.send(());
@@ -252,12 +296,55 @@ where
     pump.run().await
 }
 
+/// The kernel gives back the locked memory of a process that has ended only a moment later, so a
+/// restart may have to wait for it.
+async fn open_ring(
+    settings: &EdgeSettings,
+    connections_max: u32,
+    waker: &ShardWaker,
+) -> Result<Ring, EdgeError> {
+    for attempt in 0.. {
+        let opened = Ring::open(
+            connections_max + PLACES_RESERVED,
+            settings.receive_buffers,
+            settings.receive_buffer_bytes,
+            waker.eventfd(),
+        );
+        let is_short = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOMEM);
+        match opened {
+            Err(EdgeError::Kernel { source, .. })
+                if is_short(&source) && attempt < MEMORY_ATTEMPTS_MAX => {}
+            opened => return opened,
+        }
+        Timer::new(MEMORY_RETRY_AFTER).await;
+    }
+    unreachable!("the last attempt returns")
+}
+
 /// Sockets that fit into one ring: as configured, or as the descriptor limit allows.
 fn connections_max(configured: u32) -> u32 {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(PLACES_MAX));
-    let places = u32::try_from(limit).unwrap_or(PLACES_MAX).min(PLACES_MAX - 1);
+    let limit = getrlimit(Resource::Nofile)
+        .current
+        .unwrap_or(u64::from(PLACES_MAX));
+    let places = u32::try_from(limit)
+        .unwrap_or(PLACES_MAX)
+        .min(PLACES_MAX - 1);
     let fitting = places.saturating_sub(PLACES_RESERVED).max(1);
-    if configured == 0 { fitting } else { configured.min(fitting) }
+    if configured == 0 {
+        fitting
+    } else {
+        configured.min(fitting)
+    }
+}
+
+/// Memory to register for file I/O. glommio registers it with each of its three rings, and each
+/// counts against RLIMIT_MEMLOCK; half of that is left to the rings themselves.
+fn io_memory_bytes(settings: &EdgeSettings) -> usize {
+    let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
+    let share = limit / 2 / 3 / u64::from(settings.shards);
+    settings
+        .io_memory_bytes
+        .min(usize::try_from(share).unwrap_or(usize::MAX))
 }
 
 /// A ring's table holds no more sockets than the process may have descriptors.

@@ -6,7 +6,10 @@
 //! Invariant: the descriptor goes out together with every byte that was received on it, in order,
 //! so whoever gets it can act as if they had read them.
 
-#![expect(unsafe_code, reason = "a descriptor that comes as a number has no safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "a descriptor that comes as a number has no safe interface"
+)]
 
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -23,7 +26,10 @@ pub(super) struct HandOvers {
 
 impl HandOvers {
     pub(super) fn new(take_over: TakeOver) -> Self {
-        Self { heads: HashMap::new(), take_over }
+        Self {
+            heads: HashMap::new(),
+            take_over,
+        }
     }
 
     /// The socket in this place is to go, with these bytes.
@@ -46,7 +52,10 @@ impl HandOvers {
 
     /// The kernel installed the descriptor, or `result` is its negative error number.
     pub(super) fn installed(&mut self, index: u32, result: i32) {
-        let head = self.heads.remove(&index).expect("installed once, after it began");
+        let head = self
+            .heads
+            .remove(&index)
+            .expect("installed once, after it began");
         if result < 0 {
             tracing::warn!(
                 error = %std::io::Error::from_raw_os_error(-result),

@@ -6,7 +6,6 @@
 //! Invariants: commits are written in the order in which they came; a log that has been idle for
 //! [`IDLE_MS`] ends in an empty frame; when the store is poisoned the process ends.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
@@ -59,9 +58,9 @@ impl Journal {
 }
 
 async fn run(mut log: Log<GlommioDisk>, coming: LocalReceiver<Append>, inbox: Inbox) {
-    let coming = Rc::new(coming);
     let mut segment = None;
     let mut is_sealed = true;
+    let mut upkeep: Option<JoinHandle<()>> = None;
     loop {
         let next = match is_sealed {
             true => Next::of(coming.recv().await),
@@ -70,21 +69,25 @@ async fn run(mut log: Log<GlommioDisk>, coming: LocalReceiver<Append>, inbox: In
         match next {
             Next::Append(append) => {
                 let result = write(&mut log, &append).await;
-                let written_to = result.as_ref().ok().and_then(|places| places.last());
-                let written_to = written_to.map(|place| place.segment);
+                let place = result.as_ref().ok().and_then(|places| places.last());
+                let written_to = place.map(|place| place.segment);
                 inbox.done(Input::Committed { commit: append.commit, result });
                 is_sealed = false;
                 if written_to.is_some() && segment != written_to {
                     segment = written_to;
-                    prepare_next(&log);
+                    upkeep = prepare_next(&log);
                 }
             }
+            // In the mode `interval` this is also the sync that is due.
             Next::Idle => {
                 log.seal_tail().await.unwrap_or_else(|error| store_failed(&error));
                 is_sealed = true;
             }
             Next::End => break,
         }
+    }
+    if let Some(upkeep) = upkeep {
+        upkeep.await;
     }
     log.close().await.unwrap_or_else(|error| store_failed(&error));
 }
@@ -130,16 +133,16 @@ async fn write(
 }
 
 /// Makes the next segment's file beside the commits, so that rolling over does not wait for it.
-fn prepare_next(log: &Log<GlommioDisk>) {
+fn prepare_next(log: &Log<GlommioDisk>) -> Option<JoinHandle<()>> {
     let upkeep = log.upkeep();
-    glommio::spawn_local(async move {
+    let task = glommio::spawn_local(async move {
         match upkeep.run().await {
             Ok(Upkept::Full) => tracing::warn!("no space for the next segment yet"),
             Ok(Upkept::Ready | Upkept::Busy) => {}
             Err(error) => store_failed(&error),
         }
-    })
-    .detach();
+    });
+    Some(task.detach())
 }
 
 /// What is on disk is unknown: only a restart with recovery may go on.

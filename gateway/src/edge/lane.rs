@@ -43,15 +43,23 @@ pub fn connect<T>(shards: &[ShardWaker]) -> Vec<Lanes<T>> {
     for _ in shards {
         let none = |_: &ShardWaker| None;
         let senders = shards.iter().map(none).collect();
-        lanes.push(Lanes { senders, receivers: shards.iter().map(|_| None).collect() });
+        lanes.push(Lanes {
+            senders,
+            receivers: shards.iter().map(|_| None).collect(),
+        });
     }
     for (from, sender) in shards.iter().enumerate() {
         for (to, receiver) in shards.iter().enumerate().filter(|(to, _)| *to != from) {
             let queue = Arc::new(ArrayQueue::new(BATCHES_MAX));
-            lanes[to].receivers[from] =
-                Some(Receiver { queue: Arc::clone(&queue), sender: sender.clone() });
-            lanes[from].senders[to] =
-                Some(Sender { queue, pending: Vec::new(), receiver: receiver.clone() });
+            lanes[to].receivers[from] = Some(Receiver {
+                queue: Arc::clone(&queue),
+                sender: sender.clone(),
+            });
+            lanes[from].senders[to] = Some(Sender {
+                queue,
+                pending: Vec::new(),
+                receiver: receiver.clone(),
+            });
         }
     }
     lanes
@@ -64,12 +72,20 @@ impl<T> Lanes<T> {
     /// If there is no such shard, or it is this one.
     pub fn send(&mut self, to: ShardId, message: T) {
         let sender = self.senders[usize::from(to.0)].as_mut();
-        sender.expect("a shard sends nothing to itself").pending.push(message);
+        sender
+            .expect("a shard sends nothing to itself")
+            .pending
+            .push(message);
     }
 
     /// Sends the batches off, those that fit, with one wake-up each.
     pub fn flush(&mut self) {
-        for sender in self.senders.iter_mut().flatten().filter(|lane| !lane.pending.is_empty()) {
+        for sender in self
+            .senders
+            .iter_mut()
+            .flatten()
+            .filter(|lane| !lane.pending.is_empty())
+        {
             match sender.queue.push(mem::take(&mut sender.pending)) {
                 Ok(()) => sender.receiver.wake(),
                 Err(pending) => sender.pending = pending,
@@ -83,7 +99,9 @@ impl<T> Lanes<T> {
             let Some(lane) = lane else { continue };
             let count = lane.queue.len();
             for batch in (0..count).map_while(|_| lane.queue.pop()) {
-                batch.into_iter().for_each(|message| take(ShardId(from), message));
+                batch
+                    .into_iter()
+                    .for_each(|message| take(ShardId(from), message));
             }
             if count == BATCHES_MAX {
                 lane.sender.wake();
@@ -94,7 +112,10 @@ impl<T> Lanes<T> {
     /// Whether something has arrived.
     #[must_use]
     pub fn has_arrived(&self) -> bool {
-        self.receivers.iter().flatten().any(|lane| !lane.queue.is_empty())
+        self.receivers
+            .iter()
+            .flatten()
+            .any(|lane| !lane.queue.is_empty())
     }
 }
 
@@ -122,7 +143,10 @@ mod tests {
         assert_eq!(all.len(), BATCHES_MAX);
         left[0].flush();
         all.extend(received(&mut right[0]));
-        assert_eq!(all, (0..count).map(|message| (0, message)).collect::<Vec<_>>());
+        assert_eq!(
+            all,
+            (0..count).map(|message| (0, message)).collect::<Vec<_>>()
+        );
         assert!(!right[0].has_arrived());
     }
 

@@ -36,9 +36,15 @@ pub(super) fn bind(
         _ => EdgeError::Listen { address, source },
     };
     let probe = retry(|| bind_one(address, false, send_buffer_bytes)).map_err(to_error)?;
-    let bound = probe.local_addr().map_err(to_error)?.as_socket().unwrap_or(address);
+    let bound = probe
+        .local_addr()
+        .map_err(to_error)?
+        .as_socket()
+        .unwrap_or(address);
     // From here on others may bind to it, but only sockets of the same user that say so too.
-    SockRef::from(&probe).set_reuse_port(true).map_err(to_error)?;
+    SockRef::from(&probe)
+        .set_reuse_port(true)
+        .map_err(to_error)?;
     let mut sockets = vec![probe];
     while sockets.len() < usize::from(shards) {
         sockets.push(bind_one(bound, true, send_buffer_bytes).map_err(to_error)?);
@@ -51,7 +57,9 @@ pub(super) fn bind(
 /// # Errors
 /// Whatever the kernel says.
 pub(super) fn listen(socket: &Socket) -> Result<(), EdgeError> {
-    socket.listen(PENDING_CONNECTIONS_MAX).map_err(EdgeError::kernel("listening"))
+    socket
+        .listen(PENDING_CONNECTIONS_MAX)
+        .map_err(EdgeError::kernel("listening"))
 }
 
 fn bind_one(
@@ -59,7 +67,11 @@ fn bind_one(
     reuse_port: bool,
     send_buffer_bytes: usize,
 ) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_tcp_nodelay(true)?;
@@ -71,14 +83,16 @@ fn bind_one(
     Ok(socket)
 }
 
-#[expect(clippy::disallowed_methods, reason = "an edge may wait; this is before the shards start")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an edge may wait; this is before the shards start"
+)]
 fn retry(bind: impl Fn() -> std::io::Result<Socket>) -> std::io::Result<Socket> {
     let began = Instant::now();
     loop {
         match bind() {
             Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse
-                    && began.elapsed() < RETRY_MAX =>
+                if error.kind() == std::io::ErrorKind::AddrInUse && began.elapsed() < RETRY_MAX =>
             {
                 std::thread::sleep(RETRY_EVERY);
             }
@@ -102,7 +116,13 @@ mod tests {
         for socket in &sockets {
             listen(socket).unwrap();
         }
-        assert!(matches!(bind(bound, 1, 4_096), Err(EdgeError::AddressInUse { .. })));
-        assert!(bind_one(bound, true, 4_096).is_ok(), "the probe is what refuses, not the kernel");
+        assert!(matches!(
+            bind(bound, 1, 4_096),
+            Err(EdgeError::AddressInUse { .. })
+        ));
+        assert!(
+            bind_one(bound, true, 4_096).is_ok(),
+            "the probe is what refuses, not the kernel"
+        );
     }
 }

@@ -112,7 +112,9 @@ pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Node
     config.check()?;
     let listen = address(&config.listen)?;
     let (asked_to_end, end) = bounded::<()>(1);
-    on_terminate(move || drop(asked_to_end.try_send(())))?;
+    on_terminate(move || {
+        let _ = asked_to_end.try_send(()); // Full: it was asked before.
+    })?;
 
     make_data_dir(&config.data)?;
     let recovered = recover_store(config)?;

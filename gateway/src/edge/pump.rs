@@ -137,7 +137,8 @@ impl<A: Application, S: Services> Pump<A, S> {
     /// Takes in what there is, a bounded amount; whether there was something.
     fn round(&mut self, now_ms: u64, rhythm: &mut Rhythm) -> Result<bool, EdgeError> {
         self.bell.take();
-        self.sockets.turn(&mut rhythm.completions, COMPLETIONS_PER_ROUND_MAX)?;
+        self.sockets
+            .turn(&mut rhythm.completions, COMPLETIONS_PER_ROUND_MAX)?;
         let mut worked = !rhythm.completions.is_empty();
         for completion in std::mem::take(&mut rhythm.completions) {
             let happened = self.sockets.complete(completion, now_ms);
@@ -149,7 +150,9 @@ impl<A: Application, S: Services> Pump<A, S> {
             self.tell(now_ms, Some(happened), &mut rhythm.outbox);
         }
         for _ in 0..INPUTS_PER_ROUND_MAX {
-            let Some(input) = self.services.next_input() else { break };
+            let Some(input) = self.services.next_input() else {
+                break;
+            };
             worked = true;
             self.handle(now_ms, input, &mut rhythm.outbox);
         }
@@ -177,7 +180,8 @@ impl<A: Application, S: Services> Pump<A, S> {
             None => return,
             Some(Happened::Received(conn, buffer, bytes)) => {
                 let bytes = self.sockets.received(buffer, bytes);
-                self.application.handle(now_ms, Input::Received { conn, bytes }, outbox);
+                self.application
+                    .handle(now_ms, Input::Received { conn, bytes }, outbox);
                 self.sockets.give_back(buffer);
                 return self.carry_out(now_ms, outbox);
             }
@@ -219,7 +223,11 @@ impl<A: Application, S: Services> Pump<A, S> {
     /// rings get theirs only when this one does not keep the executor busy: a timer that is over
     /// at once makes it look.
     async fn let_others_run(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
-        let look_ms = if self.services.is_busy() { LOOK_BUSY_MS } else { LOOK_MS };
+        let look_ms = if self.services.is_busy() {
+            LOOK_BUSY_MS
+        } else {
+            LOOK_MS
+        };
         if now_ms >= rhythm.looked_ms + look_ms {
             rhythm.looked_ms = now_ms;
             Timer::new(Duration::ZERO).await;

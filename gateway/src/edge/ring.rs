@@ -23,7 +23,7 @@ use crate::io::ConnId;
 const SUBMISSIONS: u32 = 256;
 /// Room for the completions of one flush of sends besides what arrives; more is kept by the
 /// kernel, only slower.
-const COMPLETIONS: u32 = 8_192;
+const COMPLETIONS: u32 = 4_096;
 /// Threads of the kernel for what cannot be done in place: only `shutdown`.
 const KERNEL_THREADS_MAX: u32 = 2;
 
@@ -58,7 +58,10 @@ const OPERATIONS: [Operation; 9] = [
 pub(super) const PLACES_MAX: u32 = 1 << 28;
 
 /// Stands in for the socket where an operation has none.
-pub(super) const NO_CONN: ConnId = ConnId { index: 0, generation: 0 };
+pub(super) const NO_CONN: ConnId = ConnId {
+    index: 0,
+    generation: 0,
+};
 
 /// The kernel's answer to an operation.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +104,9 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)
-            .map_err(EdgeError::kernel("opening an io_uring (is io_uring allowed here?)"))?;
+            .map_err(EdgeError::kernel(
+                "opening an io_uring (is it allowed, and RLIMIT_MEMLOCK large enough?)",
+            ))?;
         let submitter = uring.submitter();
         check_kernel(&submitter, uring.params())?;
         submitter
@@ -114,12 +119,19 @@ impl Ring {
             .register_iowq_max_workers(&mut [KERNEL_THREADS_MAX; 2])
             .map_err(EdgeError::kernel("limiting the kernel's threads"))?;
         let buffers = Buffers::register(&submitter, receive_buffers, receive_buffer_bytes)?;
-        Ok(Self { uring, buffers, delayed: VecDeque::new(), outstanding: 0 })
+        Ok(Self {
+            uring,
+            buffers,
+            delayed: VecDeque::new(),
+            outstanding: 0,
+        })
     }
 
     /// Accepts connections into free places of the table until cancelled.
     pub(super) fn accept(&mut self, listener: RawFd) {
-        let entry = opcode::AcceptMulti::new(Fd(listener)).allocate_file_index(true).build();
+        let entry = opcode::AcceptMulti::new(Fd(listener))
+            .allocate_file_index(true)
+            .build();
         self.push(entry, Operation::Accept, NO_CONN);
     }
 
@@ -207,8 +219,7 @@ impl Ring {
     /// Whether the kernel has something for us, or we for it.
     pub(super) fn has_work(&mut self) -> bool {
         let submissions = self.uring.submission();
-        let waiting =
-            submissions.taskrun() || submissions.cq_overflow() || !submissions.is_empty();
+        let waiting = submissions.taskrun() || submissions.cq_overflow() || !submissions.is_empty();
         drop(submissions);
         waiting || !self.delayed.is_empty() || !self.uring.completion().is_empty()
     }
@@ -236,7 +247,8 @@ impl Ring {
 
     fn push(&mut self, entry: squeue::Entry, operation: Operation, conn: ConnId) {
         self.outstanding += 1;
-        self.delayed.push_back(entry.user_data(user_data(operation, conn)));
+        self.delayed
+            .push_back(entry.user_data(user_data(operation, conn)));
         self.queue_delayed();
     }
 
@@ -275,18 +287,23 @@ fn check_kernel(
     params: &io_uring::Parameters,
 ) -> Result<(), EdgeError> {
     let mut probe = Probe::new();
-    submitter.register_probe(&mut probe).map_err(EdgeError::kernel("probing the io_uring"))?;
+    submitter
+        .register_probe(&mut probe)
+        .map_err(EdgeError::kernel("probing the io_uring"))?;
     let needed = [
         (opcode::FixedFdInstall::CODE, "io_uring FIXED_FD_INSTALL"),
         (opcode::Send::CODE, "io_uring SEND"),
         (opcode::RecvMulti::CODE, "io_uring RECV"),
         (opcode::Shutdown::CODE, "io_uring SHUTDOWN"),
     ];
-    match needed.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
+    match needed
+        .into_iter()
+        .find(|(code, _)| !probe.is_supported(*code))
+    {
         Some((_, missing)) => Err(EdgeError::KernelTooOld { missing }),
-        None if !params.is_feature_nodrop() => {
-            Err(EdgeError::KernelTooOld { missing: "io_uring without lost completions" })
-        }
+        None if !params.is_feature_nodrop() => Err(EdgeError::KernelTooOld {
+            missing: "io_uring without lost completions",
+        }),
         None => Ok(()),
     }
 }
@@ -297,15 +314,23 @@ fn user_data(operation: Operation, conn: ConnId) -> u64 {
 }
 
 impl From<&cqueue::Entry> for Completion {
-    #[expect(clippy::cast_possible_truncation, reason = "each part is masked to its width")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "each part is masked to its width"
+    )]
     fn from(entry: &cqueue::Entry) -> Self {
         let data = entry.user_data();
         let number = (data >> 60) as usize;
-        let operation = *OPERATIONS.get(number.wrapping_sub(1)).expect("the kernel echoes ours");
+        let operation = *OPERATIONS
+            .get(number.wrapping_sub(1))
+            .expect("the kernel echoes ours");
         let index = (data >> 32) as u32 & (PLACES_MAX - 1);
         Self {
             operation,
-            conn: ConnId { index, generation: data as u32 },
+            conn: ConnId {
+                index,
+                generation: data as u32,
+            },
             result: entry.result(),
             buffer: cqueue::buffer_select(entry.flags()),
             more: cqueue::more(entry.flags()),

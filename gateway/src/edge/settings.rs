@@ -59,10 +59,22 @@ impl EdgeSettings {
     /// If two of the limits contradict each other: a mistake of the caller, not of a user.
     pub(super) fn check(&self) {
         assert!(self.shards >= 1, "an edge has a shard");
-        assert!(self.receive_buffers.is_power_of_two(), "the kernel's ring is a power of two");
-        assert!(self.receive_buffers <= 1 << 15, "the kernel's ring has 32768 entries at most");
-        assert!(self.receive_buffer_bytes >= 1, "a receive buffer holds something");
+        assert!(
+            self.receive_buffers.is_power_of_two(),
+            "the kernel's ring is a power of two"
+        );
+        assert!(
+            self.receive_buffers <= 1 << 15,
+            "the kernel's ring has 32768 entries at most"
+        );
+        assert!(
+            self.receive_buffer_bytes >= 1,
+            "a receive buffer holds something"
+        );
         let unread = self.unread_bytes_max.unwrap_or(0);
-        assert!(unread < self.backlog_bytes_max, "reading stops before the backlog is full");
+        assert!(
+            unread < self.backlog_bytes_max,
+            "reading stops before the backlog is full"
+        );
     }
 }

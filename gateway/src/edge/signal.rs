@@ -26,10 +26,14 @@ pub fn on_terminate(mut asked: impl FnMut() + Send + 'static) -> Result<(), Edge
         set.assume_init()
     };
     // SAFETY: the set is initialized, and the old mask is not asked for.
-    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    let error =
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
     if error != 0 {
         let source = std::io::Error::from_raw_os_error(error);
-        return Err(EdgeError::Kernel { attempted: "blocking SIGTERM", source });
+        return Err(EdgeError::Kernel {
+            attempted: "blocking SIGTERM",
+            source,
+        });
     }
     let wait = move || {
         let mut signal = 0;

@@ -57,7 +57,12 @@ pub(super) enum Bit {
 
 impl Socket {
     pub(super) fn new() -> Self {
-        Self { egress: Egress::new(), generation: 0, state: State::Free, bits: 0 }
+        Self {
+            egress: Egress::new(),
+            generation: 0,
+            state: State::Free,
+            bits: 0,
+        }
     }
 
     /// A new tenant moves in.

@@ -25,7 +25,7 @@ use crate::io::ConnId;
 /// Sends that go to the kernel in one call.
 const SENDS_PER_SUBMIT: usize = 64;
 /// Sends started in one round; their completions must fit into the ring's queue.
-const SENDS_PER_ROUND_MAX: usize = 4_096;
+const SENDS_PER_ROUND_MAX: usize = 2_048;
 /// Rounds of 100 ms to wait for outstanding operations at the end.
 const QUIESCE_ROUNDS_MAX: u32 = 50;
 
@@ -99,7 +99,9 @@ impl Sockets {
     /// Queues a frame for a socket; one that has gone is passed over.
     pub(super) fn send(&mut self, conn: ConnId, frame: Frame) {
         let limits = self.limits;
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         if !matches!(socket.state, State::Open | State::Leaving) {
             return;
         }
@@ -111,7 +113,9 @@ impl Sockets {
         if socket.first(Bit::Due) {
             self.due.push_back(conn);
         }
-        let unread = limits.unread_bytes_max.is_some_and(|max| socket.egress.queued_bytes() > max);
+        let unread = limits
+            .unread_bytes_max
+            .is_some_and(|max| socket.egress.queued_bytes() > max);
         if unread && socket.state == State::Open && socket.first(Bit::Unread) {
             self.stop_receiving(conn);
         }
@@ -119,7 +123,9 @@ impl Sockets {
 
     /// Says `Writable` once as soon as nothing is queued.
     pub(super) fn watch(&mut self, conn: ConnId) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         if socket.state != State::Open {
             return;
         }
@@ -131,7 +137,9 @@ impl Sockets {
 
     /// Closes a socket once what is queued has left, or the linger time has passed.
     pub(super) fn close(&mut self, conn: ConnId, now_ms: u64) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         if socket.state == State::Open {
             socket.egress.close();
             self.leave(conn, now_ms);
@@ -140,7 +148,9 @@ impl Sockets {
 
     /// Hands a socket to the control plane with the bytes that the application got.
     pub(super) fn hand_over(&mut self, conn: ConnId, head: &Bytes) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         if socket.state == State::Open {
             socket.state = State::HandingOver;
             self.hand_overs.begin(conn.index, head.to_vec());
@@ -235,7 +245,9 @@ impl Sockets {
     /// Starts the sends that are due, a bounded number of them.
     fn flush(&mut self) -> Result<(), EdgeError> {
         for started in 1..=SENDS_PER_ROUND_MAX {
-            let Some(conn) = self.due.pop_front() else { break };
+            let Some(conn) = self.due.pop_front() else {
+                break;
+            };
             self.start_send(conn);
             if started.is_multiple_of(SENDS_PER_SUBMIT) {
                 self.ring.enter()?;
@@ -247,7 +259,9 @@ impl Sockets {
 
     #[expect(unsafe_code, reason = "the kernel reads the queue's memory")]
     fn start_send(&mut self, conn: ConnId) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         socket.set(Bit::Due, false);
         if let Some(bytes) = socket.egress.next_send(&mut self.joiner) {
             // SAFETY: the queue keeps the frame of a send in flight until `sent` or `failed`,
@@ -275,7 +289,11 @@ impl Sockets {
             if self.ring.outstanding() == 0 {
                 return true;
             }
-            if self.ring.enter_and_wait(Duration::from_millis(100)).is_err() {
+            if self
+                .ring
+                .enter_and_wait(Duration::from_millis(100))
+                .is_err()
+            {
                 return false;
             }
         }

@@ -17,7 +17,12 @@ impl Sockets {
     /// Takes in one completion; what it means to the application, if anything. More may be in
     /// [`Sockets::next_happened`].
     pub(super) fn complete(&mut self, completion: Completion, now_ms: u64) -> Option<Happened> {
-        let Completion { operation, conn, result, .. } = completion;
+        let Completion {
+            operation,
+            conn,
+            result,
+            ..
+        } = completion;
         match operation {
             Operation::Accept => return self.accepted(completion),
             Operation::Receive => return self.receive_completed(completion, now_ms),
@@ -48,7 +53,10 @@ impl Sockets {
         }
         let socket = &mut self.table[index as usize];
         socket.open();
-        let conn = ConnId { index, generation: socket.generation };
+        let conn = ConnId {
+            index,
+            generation: socket.generation,
+        };
         self.live += 1;
         self.start_receiving(conn);
         if self.listener.is_none() {
@@ -70,7 +78,13 @@ impl Sockets {
     }
 
     fn receive_completed(&mut self, completion: Completion, now_ms: u64) -> Option<Happened> {
-        let Completion { conn, result, buffer, more, .. } = completion;
+        let Completion {
+            conn,
+            result,
+            buffer,
+            more,
+            ..
+        } = completion;
         let socket = self.socket(conn);
         let state = socket.state;
         socket.set(Bit::Receiving, more);
@@ -106,12 +120,7 @@ impl Sockets {
     }
 
     /// The peer said FIN. What is queued for it still leaves.
-    fn peer_ended(
-        &mut self,
-        conn: ConnId,
-        buffer: Option<u16>,
-        now_ms: u64,
-    ) -> Option<Happened> {
+    fn peer_ended(&mut self, conn: ConnId, buffer: Option<u16>, now_ms: u64) -> Option<Happened> {
         if let Some(buffer) = buffer {
             self.give_back(buffer);
         }
@@ -156,7 +165,9 @@ impl Sockets {
 
     /// A cancellation that came at a moment when the receive could not be found is repeated.
     fn cancel_completed(&mut self, conn: ConnId, result: i32) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         if result < 0 && socket.is(Bit::Receiving) {
             socket.set(Bit::Cancelling, false);
             self.stubborn.push(conn);
@@ -171,7 +182,9 @@ impl Sockets {
     }
 
     fn tell_closed(&mut self, conn: ConnId) -> Option<Happened> {
-        self.socket(conn).first(Bit::Told).then_some(Happened::Closed(conn))
+        self.socket(conn)
+            .first(Bit::Told)
+            .then_some(Happened::Closed(conn))
     }
 
     pub(super) fn leave(&mut self, conn: ConnId, now_ms: u64) {
@@ -186,7 +199,9 @@ impl Sockets {
 
     /// Gives a socket up: nothing more is sent, its operations are ended.
     pub(super) fn fail(&mut self, conn: ConnId) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         if socket.state >= State::Failed {
             return;
         }
@@ -203,7 +218,9 @@ impl Sockets {
 
     /// Takes the next step of a socket that is on its way out.
     pub(super) fn step(&mut self, conn: ConnId) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         let idle = socket.egress.is_idle();
         let receiving = socket.is(Bit::Receiving);
         let quiet = !receiving && !socket.is(Bit::Finning);
@@ -246,7 +263,9 @@ impl Sockets {
 
     /// A receive has ended or may go on: starts the next one where one is wanted.
     pub(super) fn resume_receiving(&mut self, conn: ConnId) {
-        let Some(socket) = socket(&mut self.table, conn) else { return };
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return;
+        };
         if socket.is(Bit::Receiving) {
             return;
         }

@@ -45,7 +45,12 @@ impl ShardWaker {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC)
             .map_err(std::io::Error::from)
             .map_err(EdgeError::kernel("making an eventfd"))?;
-        Ok(Self { shared: Arc::new(Shared { eventfd, asleep: AtomicBool::new(false) }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                eventfd,
+                asleep: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// Makes the shard look at everything it serves. To be called after what it is to see was put
@@ -102,7 +107,10 @@ pub(super) struct Sleeper {
 
 impl Sleeper {
     /// Must be called on the shard's executor.
-    #[expect(unsafe_code, reason = "glommio takes a foreign descriptor only this way")]
+    #[expect(
+        unsafe_code,
+        reason = "glommio takes a foreign descriptor only this way"
+    )]
     pub(super) fn new(waker: ShardWaker, bell: Bell) -> Result<Self, EdgeError> {
         let eventfd = waker
             .eventfd()
@@ -110,7 +118,13 @@ impl Sleeper {
             .map_err(EdgeError::kernel("duplicating the eventfd"))?;
         // SAFETY: the descriptor is ours and given away; the file closes it.
         let file = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
-        Ok(Self { waker, bell, file: Rc::new(file), reading: None, timer: None })
+        Ok(Self {
+            waker,
+            bell,
+            file: Rc::new(file),
+            reading: None,
+            timer: None,
+        })
     }
 
     /// Says that the shard is about to sleep. What was put before is to be looked for after this.
@@ -127,8 +141,7 @@ impl Sleeper {
     /// Sleeps until somebody wakes the shard, its bell rings, or the time is over. May end early.
     pub(super) async fn sleep(&mut self, timeout: Duration) {
         let mut timer = self.timer.take().unwrap_or_else(|| Timer::new(timeout));
-        let elapsed =
-            std::future::poll_fn(|context| self.poll_sleep(&mut timer, context)).await;
+        let elapsed = std::future::poll_fn(|context| self.poll_sleep(&mut timer, context)).await;
         if !elapsed {
             self.timer = Some(timer);
         }

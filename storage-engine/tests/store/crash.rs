@@ -1,10 +1,12 @@
 //! The model test: one workload, with the power cut in every single write, sync and rename.
 
+use std::task::{Context, Waker};
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use throng_storage_engine::{Record, SimDisk, SimLatency, Upkept};
 
-use crate::world::{DAY_MS, Messages, START_MS, World, root, tiny};
+use crate::world::{DAY_MS, Messages, START_MS, World, channel, root, tiny};
 
 /// What a workload does next.
 #[derive(Clone, Debug)]
@@ -218,4 +220,36 @@ fn one_seed_gives_one_disk() {
     };
     assert!(image(5) == image(5));
     assert!(image(5) != image(6));
+}
+
+#[test]
+fn what_recovery_showed_survives_the_next_power_loss() {
+    let mut shown = 0;
+    for seed in 0..40 {
+        let disk = SimDisk::new(
+            seed,
+            SimLatency {
+                min_us: 10,
+                max_us: 10,
+            },
+        );
+        let open = || {
+            disk.run(World::open(&disk, root(), tiny(), 1, START_MS))
+                .unwrap()
+        };
+        let mut world = open();
+        disk.run(world.send(&[1], 100)).unwrap();
+        {
+            // The process dies with the second commit written, but not synced.
+            let mut commit = std::pin::pin!(world.send(&[1], 5000));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(commit.as_mut().poll(&mut context).is_pending());
+        }
+        world.kill();
+        let (found, _) = open().kill();
+        shown += found[&channel(1)].len() - 1;
+        disk.crash();
+        assert_eq!(open().acked, found, "seed {seed}");
+    }
+    assert_eq!(shown, 40, "the unsynced commit was there to be shown");
 }

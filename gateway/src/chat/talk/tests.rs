@@ -9,7 +9,11 @@ use super::*;
 const ROOM: ChannelId = ChannelId::from_u128(7);
 
 fn place() -> Place {
-    Place { guild: GuildId::from_u128(1), channel: ROOM, name: "home/general".to_owned() }
+    Place {
+        guild: GuildId::from_u128(1),
+        channel: ROOM,
+        name: "home/general".to_owned(),
+    }
 }
 
 fn message(seq: u64, content: &str) -> Message {
@@ -18,7 +22,10 @@ fn message(seq: u64, content: &str) -> Message {
         channel_id: ROOM,
         seq: Seq(seq),
         rev: Rev(seq),
-        author: Author { id: UserId::from_u128(1), username: "ann".to_owned() },
+        author: Author {
+            id: UserId::from_u128(1),
+            username: "ann".to_owned(),
+        },
         content: content.to_owned(),
         timestamp: "2026-01-02T03:04:05.678Z".to_owned(),
         edited_at: None,
@@ -39,11 +46,19 @@ fn ready() -> Event {
         custom_status: None,
     };
     let session_id = SessionId::from_u128(1);
-    Event::Ready { user, guilds: Vec::new(), dms: Vec::new(), read_states: Vec::new(), session_id }
+    Event::Ready {
+        user,
+        guilds: Vec::new(),
+        dms: Vec::new(),
+        read_states: Vec::new(),
+        session_id,
+    }
 }
 
 fn hello() -> Event {
-    Event::Hello { heartbeat_interval_ms: 30_000 }
+    Event::Hello {
+        heartbeat_interval_ms: 30_000,
+    }
 }
 
 fn hear(talk: &mut Talk, event: Event) -> Vec<Act> {
@@ -55,7 +70,12 @@ fn hear(talk: &mut Talk, event: Event) -> Vec<Act> {
 /// A conversation in the room, with two messages of history.
 fn entered() -> Talk {
     let mut talk = Talk::new();
-    assert_eq!(hear(&mut talk, hello()), [Act::Say(r#"{"type":"IDENTIFY","token":"token"}"#.to_owned())]);
+    assert_eq!(
+        hear(&mut talk, hello()),
+        [Act::Say(
+            r#"{"type":"IDENTIFY","token":"token"}"#.to_owned()
+        )]
+    );
     assert_eq!(hear(&mut talk, ready()), []);
     let mut acts = Vec::new();
     talk.enter(place(), vec![message(1, "a"), message(2, "b")], &mut acts);
@@ -76,12 +96,23 @@ fn say(talk: &mut Talk, text: &str) -> (Nonce, Vec<Act>) {
 #[test]
 fn messages_are_shown_once_and_in_order() {
     let mut talk = entered();
-    let create = |seq| Event::MessageCreate { message: message(seq, "x") };
+    let create = |seq| Event::MessageCreate {
+        message: message(seq, "x"),
+    };
     assert_eq!(hear(&mut talk, create(2)), [], "history had it");
-    assert_eq!(hear(&mut talk, create(3)), [Act::Show("[03:04] ann: x".to_owned())]);
+    assert_eq!(
+        hear(&mut talk, create(3)),
+        [Act::Show("[03:04] ann: x".to_owned())]
+    );
     assert_eq!(hear(&mut talk, create(3)), [], "a replay may have it again");
-    let elsewhere = Message { channel_id: ChannelId::from_u128(8), ..message(4, "y") };
-    assert_eq!(hear(&mut talk, Event::MessageCreate { message: elsewhere }), []);
+    let elsewhere = Message {
+        channel_id: ChannelId::from_u128(8),
+        ..message(4, "y")
+    };
+    assert_eq!(
+        hear(&mut talk, Event::MessageCreate { message: elsewhere }),
+        []
+    );
 }
 
 #[test]
@@ -90,7 +121,11 @@ fn what_was_not_answered_is_said_again_under_its_nonce() {
     let (first, acts) = say(&mut talk, "one");
     assert!(matches!(&acts[..], [Act::Say(text)] if text.contains(&first.to_string())));
     let (second, _) = say(&mut talk, "two");
-    let ack = Event::MessageAck { nonce: first, message_id: MessageId::from_u128(3), seq: Seq(3) };
+    let ack = Event::MessageAck {
+        nonce: first,
+        message_id: MessageId::from_u128(3),
+        seq: Seq(3),
+    };
     assert_eq!(hear(&mut talk, ack), []);
     talk.disconnected();
     let (third, acts) = say(&mut talk, "three");
@@ -100,7 +135,10 @@ fn what_was_not_answered_is_said_again_under_its_nonce() {
     let again = hear(&mut talk, ready());
     assert_eq!(again.len(), 2);
     for (act, nonce) in again.iter().zip([second, third]) {
-        assert!(matches!(act, Act::Say(text) if text.contains(&nonce.to_string())), "{act:?}");
+        assert!(
+            matches!(act, Act::Say(text) if text.contains(&nonce.to_string())),
+            "{act:?}"
+        );
     }
     assert_eq!(talk.open_messages(), 2);
 }
@@ -111,7 +149,12 @@ fn refusals_are_shown() {
     let (nonce, _) = say(&mut talk, "too fast");
     let code = ErrorCode::RateLimited;
     let message = "slow down".to_owned();
-    let error = Event::Error { code, message, nonce: Some(nonce), retry_after_ms: None };
+    let error = Event::Error {
+        code,
+        message,
+        nonce: Some(nonce),
+        retry_after_ms: None,
+    };
     let shown = r#"not sent: "too fast": slow down (RATE_LIMITED)"#;
     assert_eq!(hear(&mut talk, error), [Act::Show(shown.to_owned())]);
     assert_eq!(talk.open_messages(), 0);
@@ -121,7 +164,10 @@ fn refusals_are_shown() {
 fn switching_leaves_the_old_channel() {
     let mut talk = entered();
     let mut acts = Vec::new();
-    let there = Place { channel: ChannelId::from_u128(8), ..place() };
+    let there = Place {
+        channel: ChannelId::from_u128(8),
+        ..place()
+    };
     talk.enter(there, Vec::new(), &mut acts);
     let unsubscribe = format!(r#"{{"type":"UNSUBSCRIBE_CHANNEL","channelId":"{ROOM}"}}"#);
     assert_eq!(acts[0], Act::Say(unsubscribe));
@@ -130,10 +176,22 @@ fn switching_leaves_the_old_channel() {
 #[test]
 fn a_resync_moves_on() {
     let mut talk = entered();
-    let head = ChannelHead { channel_id: ROOM, seq: Seq(5002), rev: Rev(5002) };
-    let acts = hear(&mut talk, Event::Resync { guilds: Vec::new(), channels: vec![head] });
+    let head = ChannelHead {
+        channel_id: ROOM,
+        seq: Seq(5002),
+        rev: Rev(5002),
+    };
+    let acts = hear(
+        &mut talk,
+        Event::Resync {
+            guilds: Vec::new(),
+            channels: vec![head],
+        },
+    );
     assert!(matches!(&acts[..], [Act::Show(line)] if line.starts_with("5000 messages")));
-    let create = Event::MessageCreate { message: message(5003, "x") };
+    let create = Event::MessageCreate {
+        message: message(5003, "x"),
+    };
     assert_eq!(hear(&mut talk, create).len(), 1);
 }
 
@@ -171,14 +229,38 @@ fn channels_by_number_name_and_id() {
         member_count: 1,
     };
     let guilds = [
-        guild("a", vec![channel(1, "general", ChannelType::Text), channel(2, "talk", ChannelType::Voice)]),
-        guild("b", vec![channel(3, "general", ChannelType::Text), channel(4, "off", ChannelType::Text)]),
+        guild(
+            "a",
+            vec![
+                channel(1, "general", ChannelType::Text),
+                channel(2, "talk", ChannelType::Voice),
+            ],
+        ),
+        guild(
+            "b",
+            vec![
+                channel(3, "general", ChannelType::Text),
+                channel(4, "off", ChannelType::Text),
+            ],
+        ),
     ];
-    assert_eq!(channel_list(&guilds), ["  1  a/general", "  2  b/general", "  3  b/off"]);
-    for (wanted, id) in
-        [("1", 1), ("3", 4), ("general", 1), ("b/general", 3), ("off", 4), (&ChannelId::from_u128(3).to_string(), 3)]
-    {
-        assert_eq!(find_channel(&guilds, wanted).unwrap().channel, ChannelId::from_u128(id), "{wanted}");
+    assert_eq!(
+        channel_list(&guilds),
+        ["  1  a/general", "  2  b/general", "  3  b/off"]
+    );
+    for (wanted, id) in [
+        ("1", 1),
+        ("3", 4),
+        ("general", 1),
+        ("b/general", 3),
+        ("off", 4),
+        (&ChannelId::from_u128(3).to_string(), 3),
+    ] {
+        assert_eq!(
+            find_channel(&guilds, wanted).unwrap().channel,
+            ChannelId::from_u128(id),
+            "{wanted}"
+        );
     }
     for wanted in ["0", "4", "talk", "c/general", ""] {
         assert!(find_channel(&guilds, wanted).is_err(), "{wanted}");

@@ -47,13 +47,23 @@ impl Client {
             stream.read_exact(&mut byte).unwrap();
             head.push(byte[0]);
         }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        assert!(
+            head.starts_with(b"HTTP/1.1 101 "),
+            "{}",
+            String::from_utf8_lossy(&head)
+        );
         let decoder = Decoder::client(MESSAGE_BYTES_MAX);
-        Self { stream, decoder, heard: std::collections::VecDeque::new() }
+        Self {
+            stream,
+            decoder,
+            heard: std::collections::VecDeque::new(),
+        }
     }
 
     fn send(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.stream.write_all(&encode_masked(opcode, payload, MASK)).unwrap();
+        self.stream
+            .write_all(&encode_masked(opcode, payload, MASK))
+            .unwrap();
     }
 
     fn hear(&mut self) -> Heard {
@@ -93,7 +103,9 @@ fn check_with(linger_ms_max: u64, test: impl FnOnce(SocketAddr)) {
 
 /// Bytes that repeat late.
 fn payload(len: usize) -> Vec<u8> {
-    (0..len).map(|index| u8::try_from((index * 31 + index / 251) % 251).unwrap()).collect()
+    (0..len)
+        .map(|index| u8::try_from((index * 31 + index / 251) % 251).unwrap())
+        .collect()
 }
 
 #[test]
@@ -102,10 +114,16 @@ fn a_thousand_connections_hear_their_own_words() {
         let mut clients: Vec<_> = (0..1_000).map(|_| Client::open(address)).collect();
         for round in 0..3 {
             for (index, client) in clients.iter_mut().enumerate() {
-                client.send(Opcode::Text, format!("{index} grüßt zum {round}. Mal").as_bytes());
+                client.send(
+                    Opcode::Text,
+                    format!("{index} grüßt zum {round}. Mal").as_bytes(),
+                );
             }
             for (index, client) in clients.iter_mut().enumerate() {
-                assert_eq!(client.hear(), Heard::Text(format!("{index} grüßt zum {round}. Mal")));
+                assert_eq!(
+                    client.hear(),
+                    Heard::Text(format!("{index} grüßt zum {round}. Mal"))
+                );
             }
         }
     });
@@ -115,11 +133,15 @@ fn a_thousand_connections_hear_their_own_words() {
 fn one_byte_at_a_time_is_enough() {
     check(|address| {
         let mut stream = connect(address);
-        UPGRADE.chunks(1).for_each(|byte| stream.write_all(byte).unwrap());
+        UPGRADE
+            .chunks(1)
+            .for_each(|byte| stream.write_all(byte).unwrap());
         let mut client = Client::after_request(stream);
         let mut frames = encode_masked(Opcode::Text, "drip 💧".as_bytes(), MASK).to_vec();
         frames.extend_from_slice(&encode_masked(Opcode::Binary, &payload(200), MASK));
-        frames.chunks(1).for_each(|byte| client.stream.write_all(byte).unwrap());
+        frames
+            .chunks(1)
+            .for_each(|byte| client.stream.write_all(byte).unwrap());
         assert_eq!(client.hear(), Heard::Text("drip 💧".to_owned()));
         assert_eq!(client.hear(), Heard::Binary(payload(200)));
     });
@@ -185,7 +207,9 @@ fn many_messages_in_one_write_keep_their_order_towards_a_late_reader() {
             .spawn(move || {
                 for index in 0..3_000_u32 {
                     let text = format!("{index} {}", "x".repeat(1_000));
-                    writer.write_all(&encode_masked(Opcode::Text, text.as_bytes(), MASK)).unwrap();
+                    writer
+                        .write_all(&encode_masked(Opcode::Text, text.as_bytes(), MASK))
+                        .unwrap();
                 }
             })
             .unwrap();
@@ -225,7 +249,9 @@ fn a_half_closed_client_still_hears_its_answer() {
 #[test]
 fn a_drain_tells_every_client() {
     let mut clients = Vec::new();
-    check_with(100, |address| clients.extend((0..20).map(|_| Client::open(address))));
+    check_with(100, |address| {
+        clients.extend((0..20).map(|_| Client::open(address)))
+    });
     for mut client in clients {
         assert_eq!(client.hear(), Heard::Close(Some(4013)));
         assert_eq!(client.hear(), Heard::End);

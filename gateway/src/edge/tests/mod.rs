@@ -24,12 +24,19 @@ fn serve<A: Application + 'static>(
     let mut settings = EdgeSettings::new("127.0.0.1:0".parse().unwrap(), 1);
     settings.connections_max = 1_100;
     change(&mut settings);
-    let wakers: Vec<_> = (0..settings.shards).map(|_| ShardWaker::new().unwrap()).collect();
+    let wakers: Vec<_> = (0..settings.shards)
+        .map(|_| ShardWaker::new().unwrap())
+        .collect();
     let shards = Shards::start(&settings, &wakers, move |_, _| {
         let (application, take_over) = (make(), take_over());
         async move {
             let services = NoServices;
-            Ok::<_, String>(ShardParts { application, services, take_over, at_least_ms: 0 })
+            Ok::<_, String>(ShardParts {
+                application,
+                services,
+                take_over,
+                at_least_ms: 0,
+            })
         }
     })
     .unwrap();
@@ -46,7 +53,9 @@ fn nobody() -> TakeOver {
 /// A client whose reads fail rather than wait for ever.
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }

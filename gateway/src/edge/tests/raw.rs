@@ -93,7 +93,13 @@ pub(super) fn serve(
 ) {
     let seen = Arc::new(Seen::default());
     let shared = Arc::clone(&seen);
-    let make = move || Raw { open: HashMap::new(), seen: Arc::clone(&shared) };
+    let make = move || Raw {
+        open: HashMap::new(),
+        seen: Arc::clone(&shared),
+    };
     super::serve(change, make, take_over, |address| test(address, &seen));
-    assert_eq!(seen.accepted.load(Ordering::Relaxed), seen.closed.load(Ordering::Relaxed));
+    assert_eq!(
+        seen.accepted.load(Ordering::Relaxed),
+        seen.closed.load(Ordering::Relaxed)
+    );
 }

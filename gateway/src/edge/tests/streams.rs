@@ -15,7 +15,9 @@ use super::{connect, nobody};
 
 /// Bytes that obey nothing and repeat late, so that a shift is seen.
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|index| u8::try_from((index * 7 + index / 241) % 241).unwrap()).collect()
+    (0..len)
+        .map(|index| u8::try_from((index * 7 + index / 241) % 241).unwrap())
+        .collect()
 }
 
 fn check_echo(stream: &mut TcpStream, sent: &[u8]) {
@@ -31,19 +33,23 @@ fn check_end(stream: &mut TcpStream) {
 
 #[test]
 fn every_one_of_many_connections_is_echoed() {
-    serve(|_| {}, nobody, |address, seen| {
-        let mut streams: Vec<_> = (0..1_000).map(|_| connect(address)).collect();
-        for (index, stream) in streams.iter_mut().enumerate() {
-            stream.write_all(&pattern(index % 90 + 1)).unwrap();
-        }
-        for (index, stream) in streams.iter_mut().enumerate() {
-            let expected = pattern(index % 90 + 1);
-            let mut received = vec![0; expected.len()];
-            stream.read_exact(&mut received).unwrap();
-            assert_eq!(received, expected);
-        }
-        assert_eq!(seen.accepted.load(Ordering::Relaxed), 1_000);
-    });
+    serve(
+        |_| {},
+        nobody,
+        |address, seen| {
+            let mut streams: Vec<_> = (0..1_000).map(|_| connect(address)).collect();
+            for (index, stream) in streams.iter_mut().enumerate() {
+                stream.write_all(&pattern(index % 90 + 1)).unwrap();
+            }
+            for (index, stream) in streams.iter_mut().enumerate() {
+                let expected = pattern(index % 90 + 1);
+                let mut received = vec![0; expected.len()];
+                stream.read_exact(&mut received).unwrap();
+                assert_eq!(received, expected);
+            }
+            assert_eq!(seen.accepted.load(Ordering::Relaxed), 1_000);
+        },
+    );
 }
 
 #[test]
@@ -93,7 +99,10 @@ fn a_flood_arrives_exactly_at_a_reader_that_starts_late() {
             slow.read_exact(part).unwrap();
         }
         for (index, frame) in received.chunks(FLOOD_BYTES).enumerate() {
-            assert!(frame.iter().all(|byte| usize::from(*byte) == index % 251), "frame {index}");
+            assert!(
+                frame.iter().all(|byte| usize::from(*byte) == index % 251),
+                "frame {index}"
+            );
         }
         check_echo(&mut slow, b"still here");
         assert_eq!(seen.writable.load(Ordering::Relaxed), 1);
@@ -117,74 +126,96 @@ fn a_reader_that_is_too_slow_is_blocked_once_and_closed() {
         assert_eq!(seen.blocked.load(Ordering::Relaxed), 1);
         let mut received = Vec::new();
         let _ = slow.read_to_end(&mut received);
-        assert!(received.len() <= 100_000, "what came after the overflow was dropped");
+        assert!(
+            received.len() <= 100_000,
+            "what came after the overflow was dropped"
+        );
         for (index, frame) in received.chunks(FLOOD_BYTES).enumerate() {
-            assert!(frame.iter().all(|byte| usize::from(*byte) == index), "frame {index}");
+            assert!(
+                frame.iter().all(|byte| usize::from(*byte) == index),
+                "frame {index}"
+            );
         }
     });
 }
 
 #[test]
 fn closing_lets_what_is_queued_leave_first() {
-    serve(|_| {}, nobody, |address, _| {
-        let mut stream = connect(address);
-        stream.write_all(&pattern(1_000)).unwrap();
-        let mut received = vec![0; 1_000];
-        stream.read_exact(&mut received).unwrap();
-        stream.write_all(&[CLOSE]).unwrap();
-        check_end(&mut stream);
-    });
+    serve(
+        |_| {},
+        nobody,
+        |address, _| {
+            let mut stream = connect(address);
+            stream.write_all(&pattern(1_000)).unwrap();
+            let mut received = vec![0; 1_000];
+            stream.read_exact(&mut received).unwrap();
+            stream.write_all(&[CLOSE]).unwrap();
+            check_end(&mut stream);
+        },
+    );
 }
 
 #[test]
 fn a_peer_that_said_fin_still_gets_its_answer() {
-    serve(|_| {}, nobody, |address, _| {
-        let mut stream = connect(address);
-        stream.write_all(&pattern(200_000)).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).unwrap();
-        assert!(received == pattern(200_000));
-    });
+    serve(
+        |_| {},
+        nobody,
+        |address, _| {
+            let mut stream = connect(address);
+            stream.write_all(&pattern(200_000)).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).unwrap();
+            assert!(received == pattern(200_000));
+        },
+    );
 }
 
 #[test]
 fn places_are_reused_under_churn() {
-    serve(|settings| settings.connections_max = 256, nobody, |address, seen| {
-        for index in 0..10_000_usize {
-            let mut stream = connect(address);
-            match index % 4 {
-                0 => check_echo(&mut stream, &pattern(index % 50 + 1)),
-                1 => {
-                    stream.write_all(&[CLOSE]).unwrap();
-                    check_end(&mut stream);
+    serve(
+        |settings| settings.connections_max = 256,
+        nobody,
+        |address, seen| {
+            for index in 0..10_000_usize {
+                let mut stream = connect(address);
+                match index % 4 {
+                    0 => check_echo(&mut stream, &pattern(index % 50 + 1)),
+                    1 => {
+                        stream.write_all(&[CLOSE]).unwrap();
+                        check_end(&mut stream);
+                    }
+                    2 => stream.write_all(b"gone before the answer").unwrap(),
+                    _ => {}
                 }
-                2 => stream.write_all(b"gone before the answer").unwrap(),
-                _ => {}
             }
-        }
-        check_echo(&mut connect(address), b"the last");
-        assert!(seen.accepted.load(Ordering::Relaxed) >= 5_000);
-    });
+            check_echo(&mut connect(address), b"the last");
+            assert!(seen.accepted.load(Ordering::Relaxed) >= 5_000);
+        },
+    );
 }
 
 #[test]
 fn a_full_table_takes_the_next_one_when_one_leaves() {
-    serve(|settings| settings.connections_max = 16, nobody, |address, _| {
-        let mut streams: Vec<_> = (0..16).map(|_| connect(address)).collect();
-        for stream in &mut streams {
-            check_echo(stream, b"in");
-        }
-        let mut late = connect(address);
-        late.write_all(b"late").unwrap();
-        for stream in &mut streams {
-            check_echo(stream, b"still in");
-        }
-        drop(streams);
-        let mut received = [0; 4];
-        late.read_exact(&mut received).unwrap();
-        assert_eq!(&received, b"late");
-    });
+    serve(
+        |settings| settings.connections_max = 16,
+        nobody,
+        |address, _| {
+            let mut streams: Vec<_> = (0..16).map(|_| connect(address)).collect();
+            for stream in &mut streams {
+                check_echo(stream, b"in");
+            }
+            let mut late = connect(address);
+            late.write_all(b"late").unwrap();
+            for stream in &mut streams {
+                check_echo(stream, b"still in");
+            }
+            drop(streams);
+            let mut received = [0; 4];
+            late.read_exact(&mut received).unwrap();
+            assert_eq!(&received, b"late");
+        },
+    );
 }
 
 #[test]
@@ -196,39 +227,50 @@ fn a_connection_is_handed_over_with_all_its_bytes() {
         Box::new(move |fd, head| sender.send((TcpStream::from(fd), head)).unwrap())
             as crate::edge::TakeOver
     };
-    serve(|_| {}, take_over, |address, seen| {
-        for round in 0..50 {
-            let mut client = connect(address);
-            client.write_all(&[HAND_OVER]).unwrap();
-            let rest = pattern(round * 997 + 1);
-            client.write_all(&rest).unwrap();
-            client.shutdown(Shutdown::Write).unwrap();
-            let (mut server, mut all): (TcpStream, Vec<u8>) = taken.recv().unwrap();
-            server.set_nonblocking(false).unwrap();
-            server.read_to_end(&mut all).unwrap();
-            assert_eq!(all[0], HAND_OVER);
-            assert!(all[1..] == rest, "round {round}: each byte once and in order");
-            server.write_all(b"HTTP").unwrap();
-            drop(server);
-            let mut answer = Vec::new();
-            client.read_to_end(&mut answer).unwrap();
-            assert_eq!(answer, b"HTTP");
-        }
-        let mut other = connect(address);
-        while seen.closed.load(Ordering::Relaxed) < 50 {
-            check_echo(&mut other, b"ping");
-        }
-    });
+    serve(
+        |_| {},
+        take_over,
+        |address, seen| {
+            for round in 0..50 {
+                let mut client = connect(address);
+                client.write_all(&[HAND_OVER]).unwrap();
+                let rest = pattern(round * 997 + 1);
+                client.write_all(&rest).unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                let (mut server, mut all): (TcpStream, Vec<u8>) = taken.recv().unwrap();
+                server.set_nonblocking(false).unwrap();
+                server.read_to_end(&mut all).unwrap();
+                assert_eq!(all[0], HAND_OVER);
+                assert!(
+                    all[1..] == rest,
+                    "round {round}: each byte once and in order"
+                );
+                server.write_all(b"HTTP").unwrap();
+                drop(server);
+                let mut answer = Vec::new();
+                client.read_to_end(&mut answer).unwrap();
+                assert_eq!(answer, b"HTTP");
+            }
+            let mut other = connect(address);
+            while seen.closed.load(Ordering::Relaxed) < 50 {
+                check_echo(&mut other, b"ping");
+            }
+        },
+    );
 }
 
 #[test]
 fn several_shards_serve_one_address_and_end() {
-    serve(|settings| settings.shards = 5, nobody, |address, _| {
-        let mut streams: Vec<_> = (0..100).map(|_| connect(address)).collect();
-        for stream in &mut streams {
-            check_echo(stream, b"which one?");
-        }
-    });
+    serve(
+        |settings| settings.shards = 5,
+        nobody,
+        |address, _| {
+            let mut streams: Vec<_> = (0..100).map(|_| connect(address)).collect();
+            for stream in &mut streams {
+                check_echo(stream, b"which one?");
+            }
+        },
+    );
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! Placeholder while the simulation is being written.
+//!
+//! It never does anything.
+//!
+//! Invariants: none.
