@@ -56,6 +56,9 @@ pub struct ShardParts<A, S> {
 #[derive(Clone, Debug)]
 pub struct Drain {
     asked: Arc<AtomicBool>,
+    /// Shards that have no socket left. None of them ends before all are here: until then the
+    /// clients of one may need the channels of another.
+    parted: Arc<[AtomicBool]>,
     wakers: Arc<[ShardWaker]>,
 }
 
@@ -64,6 +67,24 @@ impl Drain {
     pub fn ask(&self) {
         self.asked.store(true, Ordering::Relaxed);
         self.wakers.iter().for_each(ShardWaker::wake);
+    }
+
+    /// Whether the shards are to end.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// A shard has parted from its clients, or has ended.
+    pub(super) fn part(&self, shard: ShardId) {
+        let before = self.parted[usize::from(shard.0)].swap(true, Ordering::Relaxed);
+        if !before && self.have_all_parted() {
+            self.wakers.iter().for_each(ShardWaker::wake);
+        }
+    }
+
+    /// Whether no shard has a client left.
+    pub(super) fn have_all_parted(&self) -> bool {
+        self.parted.iter().all(|parted| parted.load(Ordering::Relaxed))
     }
 }
 
@@ -88,11 +109,16 @@ struct Seat {
 }
 
 /// Says that a shard's thread ends, however it does.
-struct Ending(Sender<()>);
+struct Ending {
+    shard: ShardId,
+    drain: Drain,
+    ended: Sender<()>,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let _ = self.0.try_send(());
+        self.drain.part(self.shard);
+        let _ = self.ended.try_send(());
     }
 }
 
@@ -132,6 +158,7 @@ impl Shards {
             .unwrap_or(settings.listen);
         let drain = Drain {
             asked: Arc::new(AtomicBool::new(false)),
+            parted: wakers.iter().map(|_| AtomicBool::new(false)).collect(),
             wakers: wakers.into(),
         };
         let (ready, all_ready) = bounded(wakers.len());
@@ -156,7 +183,11 @@ impl Shards {
                 drain: drain.clone(),
                 ready: ready.clone(),
                 go,
-                _ended: Ending(ended_tx.clone()),
+                _ended: Ending {
+                    shard: ShardId(index),
+                    drain: drain.clone(),
+                    ended: ended_tx.clone(),
+                },
             };
             shards.threads.push(spawn(seat, make.clone())?);
         }
@@ -290,7 +321,8 @@ where
         sleeper,
         bell,
         clock: NodeClock::start(parts.at_least_ms),
-        drain: drain.asked,
+        shard,
+        drain,
         drain_ms_max: settings.drain_ms_max,
     };
     pump.run().await

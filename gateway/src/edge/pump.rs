@@ -9,18 +9,17 @@
 
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use glommio::timer::Timer;
 
 use super::clock::NodeClock;
 use super::error::EdgeError;
+use super::executor::Drain;
 use super::ring::Completion;
 use super::sockets::{Happened, Sockets, frame};
 use super::wake::{Bell, Sleeper};
-use crate::io::{Application, Input, Outbox, Output};
+use crate::io::{Application, Input, Outbox, Output, ShardId};
 
 /// Completions taken in one round.
 const COMPLETIONS_PER_ROUND_MAX: usize = 1_024;
@@ -90,7 +89,8 @@ pub(super) struct Pump<A, S> {
     pub(super) sleeper: Sleeper,
     pub(super) bell: Bell,
     pub(super) clock: NodeClock,
-    pub(super) drain: Arc<AtomicBool>,
+    pub(super) shard: ShardId,
+    pub(super) drain: Drain,
     pub(super) drain_ms_max: u64,
 }
 
@@ -118,7 +118,7 @@ impl<A: Application, S: Services> Pump<A, S> {
             let now_ms = self.clock.now_ms();
             let worked = self.round(now_ms, &mut rhythm)?;
             if let Some(until_ms) = rhythm.drain_until_ms
-                && (self.sockets.live() == 0 || now_ms >= until_ms)
+                && self.has_ended(now_ms, until_ms)
             {
                 break;
             }
@@ -132,6 +132,14 @@ impl<A: Application, S: Services> Pump<A, S> {
         drop(self.sockets);
         self.services.finish().await;
         Ok(())
+    }
+
+    /// Whether nobody needs this shard any more, or the time is over.
+    fn has_ended(&self, now_ms: u64, until_ms: u64) -> bool {
+        if self.sockets.live() == 0 {
+            self.drain.part(self.shard);
+        }
+        self.drain.have_all_parted() || now_ms >= until_ms
     }
 
     /// Takes in what there is, a bounded amount; whether there was something.
@@ -167,7 +175,7 @@ impl<A: Application, S: Services> Pump<A, S> {
             self.sockets.tick(now_ms);
             self.handle(now_ms, Input::Tick, &mut rhythm.outbox);
         }
-        if rhythm.drain_until_ms.is_none() && self.drain.load(Ordering::Relaxed) {
+        if rhythm.drain_until_ms.is_none() && self.drain.is_asked() {
             rhythm.drain_until_ms = Some(now_ms + self.drain_ms_max);
             self.sockets.stop_accepting();
             self.handle(now_ms, Input::Drain, &mut rhythm.outbox);
@@ -241,7 +249,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         self.sockets.signal(true);
         let late = self.sockets.has_work()
             || self.services.has_input()
-            || (rhythm.drain_until_ms.is_none() && self.drain.load(Ordering::Relaxed));
+            || (rhythm.drain_until_ms.is_none() && self.drain.is_asked());
         if !late {
             let rest_ms = (rhythm.ticked_ms + TICK_MS).saturating_sub(now_ms);
             self.sleeper.sleep(Duration::from_millis(rest_ms)).await;

@@ -166,6 +166,11 @@ impl Client {
         unreachable!("the loop ends with what was found")
     }
 
+    /// What came and nobody asked for.
+    pub(crate) fn heard(&self) -> Vec<Event> {
+        self.heard.iter().cloned().collect()
+    }
+
     /// How the connection ends, whatever comes before.
     #[track_caller]
     pub(crate) fn end(mut self) -> Over {
@@ -304,9 +309,7 @@ pub(crate) fn resume_after(channels: &[(ChannelId, u64)]) -> Resume {
 #[track_caller]
 fn over(error: Error) -> Over {
     match error {
-        Error::Io(error)
-            if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-        {
+        Error::Io(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             panic!("the server says nothing")
         }
         Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed => Over::Lost,

@@ -82,9 +82,15 @@ impl Raw {
     pub(crate) fn open(address: SocketAddr, path: &str) -> Self {
         let mut raw = Self::connect(address);
         raw.send(upgrade(path).as_bytes());
-        let head = raw.head();
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        raw.upgraded();
         raw
+    }
+
+    /// Reads the answer that makes it a WebSocket.
+    #[track_caller]
+    pub(crate) fn upgraded(&mut self) {
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     }
 
     /// A WebSocket of the chat that has heard HELLO.
@@ -102,6 +108,11 @@ impl Raw {
     /// Sends one text message.
     pub(crate) fn text(&mut self, text: &str) {
         self.send(&frame(Opcode::Text, text.as_bytes()));
+    }
+
+    /// The sending side, for a thread of its own.
+    pub(crate) fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
     }
 
     /// Will send nothing more.

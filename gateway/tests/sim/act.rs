@@ -49,7 +49,9 @@ impl World {
             Stage::Identifying => self.identify_again(client),
             Stage::Ready => self.act(client),
         };
-        self.client_turn(client, after_us);
+        if self.clients[client].turn == turn {
+            self.client_turn(client, after_us);
+        }
     }
 
     fn come(&mut self, client: usize) -> u64 {
@@ -318,11 +320,16 @@ impl World {
             return;
         }
         let member = held.mine.contains(&channel);
-        held.wire.pending.insert(channel, Asked { from, known, member });
         let heard = held.heard.entry(channel).or_default();
+        let from = match from {
+            From::Head if heard.on && heard.from_head => From::Again,
+            From::Head if heard.on => From::HeadOrAgain,
+            other => other,
+        };
+        held.wire.pending.insert(channel, Asked { from, known, member });
         heard.wanted = member;
         let after_seq = match from {
-            From::Head | From::Again => None,
+            From::Head | From::Again | From::HeadOrAgain => None,
             From::After(seq) => Some(seq),
         };
         let subscribe =

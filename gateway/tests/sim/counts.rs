@@ -82,9 +82,15 @@ impl Happening {
 }
 
 /// A tally.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Counts {
     counts: [u64; Happening::ALL.len()],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { counts: [0; Happening::ALL.len()] }
+    }
 }
 
 impl Counts {

@@ -187,7 +187,9 @@ impl World {
         heard.ended_us = None;
         match from {
             From::Again => {}
-            From::Head => (heard.from_head, heard.last) = (true, Some(head)),
+            From::Head | From::HeadOrAgain => {
+                (heard.from_head, heard.last) = (true, Some(head));
+            }
             From::After(after) => (heard.from_head, heard.last) = (false, Some(after.min(head))),
         }
     }

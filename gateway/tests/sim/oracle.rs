@@ -50,6 +50,8 @@ pub(crate) enum From {
     After(Seq),
     /// It is live already; nothing changes.
     Again,
+    /// It is live already, or its past is still being told: then from the head on.
+    HeadOrAgain,
 }
 
 /// What cannot be.
@@ -168,18 +170,20 @@ impl Oracle {
         known: Seq,
     ) -> Result<(), Violation> {
         self.claim(channel, head);
-        let next = self.heard.entry((listener, channel));
+        let (found, before) = (head.next(), self.heard.get(&(listener, channel)).copied());
+        let is_same = before == Some(found);
         match from {
+            From::Again | From::HeadOrAgain if is_same => return Ok(()),
             From::Again => {
-                let expected = next.or_insert(head.next());
-                let (expected, found) = (*expected, head.next());
-                if found == expected {
-                    return Ok(());
-                }
+                let expected = before.unwrap_or_default();
                 return Err(Violation::OutOfOrder { listener, channel, expected, found });
             }
-            From::Head => *next.or_default() = head.next(),
-            From::After(after) => *next.or_default() = after.min(head).next(),
+            From::Head | From::HeadOrAgain => {
+                self.heard.insert((listener, channel), found);
+            }
+            From::After(after) => {
+                self.heard.insert((listener, channel), after.min(head).next());
+            }
         }
         if head >= known { Ok(()) } else { Err(Violation::HeadWentBack { channel, head, known }) }
     }

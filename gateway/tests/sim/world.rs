@@ -13,13 +13,13 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use throng::io::Input;
-use throng_control::{FromShard, HistoryError, ShardStatus, ToShard};
-use throng_protocol::Message;
+use throng_control::{FromShard, ShardStatus, ToShard};
 use throng_storage_engine::{SimDisk, StoreError};
 
-use crate::client::Client;
+use crate::client::{Client, Parser};
 use crate::control::ControlPlane;
 use crate::counts::Counts;
+use crate::history::Browsed;
 use crate::journal::Task;
 use crate::link::Link;
 use crate::node::{Found, Node};
@@ -30,6 +30,9 @@ use crate::trace::Trace;
 
 /// How often a shard hears that time has passed.
 const TICK_US: u64 = 100_000;
+
+/// How often somebody reads history.
+pub(crate) const BROWSE_US: u64 = 400_000;
 
 /// What will happen.
 #[derive(Debug)]
@@ -90,12 +93,15 @@ pub(crate) struct World {
     pub(crate) store_due: bool,
     pub(crate) control: ControlPlane,
     pub(crate) clients: Vec<Client>,
+    pub(crate) parser: Parser,
     pub(crate) oracle: Oracle,
     /// The active time is over: nothing new is begun, everything is brought to its end.
     pub(crate) winding: bool,
     pub(crate) next_ticket: u64,
-    pub(crate) pages: BTreeMap<u64, Result<Vec<Message>, HistoryError>>,
-    pub(crate) browsing: BTreeMap<u64, crate::history::Asked>,
+    /// Pages of history that were asked for.
+    pub(crate) browsing: BTreeMap<u64, Browsed>,
+    /// Pages that were compared with the whole truth.
+    pub(crate) exact_pages: u64,
     pub(crate) statuses: BTreeMap<u64, ShardStatus>,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
@@ -106,7 +112,11 @@ impl World {
     pub(crate) fn new(plan: Plan, aloud: bool) -> Self {
         let mut random = StdRng::seed_from_u64(plan.seed);
         let control = ControlPlane::new(&plan, &mut random);
-        let clients = (0..plan.clients).map(|n| Client::new(n, &plan, &mut random)).collect();
+        let mut clients: Vec<Client> =
+            (0..plan.clients).map(|n| Client::new(n, &plan, &mut random)).collect();
+        for client in &mut clients {
+            client.mine.extend(control.channels_of(client.account));
+        }
         let mut world = Self {
             disk: SimDisk::new(plan.seed, plan.disk),
             random,
@@ -122,11 +132,12 @@ impl World {
             store_due: false,
             control,
             clients,
+            parser: Parser::default(),
             oracle: Oracle::default(),
             winding: false,
             next_ticket: 0,
-            pages: BTreeMap::new(),
             browsing: BTreeMap::new(),
+            exact_pages: 0,
             statuses: BTreeMap::new(),
             trace: Trace::new(aloud),
             counts: Counts::default(),
@@ -136,6 +147,7 @@ impl World {
         for (at_us, fault) in world.plan.faults.clone() {
             world.put(at_us, Event::Fault(fault));
         }
+        world.put(BROWSE_US, Event::Browse);
         for client in 0..world.clients.len() {
             let after_us = world.clients[client].arrives_us;
             world.client_turn(client, after_us);

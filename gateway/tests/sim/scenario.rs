@@ -1,0 +1,1 @@
+//! Single stories, each about one promise.
