@@ -6,39 +6,42 @@
 //! Invariants: a message is sent by the thread that serves its sender; connections under way are
 //! bounded; the thread ends when all promises could be checked, or nothing moves any more.
 
+mod connections;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-use std::io::{ErrorKind, Read, Write};
+use std::collections::BinaryHeap;
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Buf;
-
 use crate::client::Client;
 use crate::clock::thread_cpu;
-use crate::ended::Ended;
 use crate::error::BenchError;
 use crate::index::{ClientIndex, MessageIndex};
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::shared::{Outcome, Part, Shared};
-use crate::socket::{Poller, Ready, begin_connect};
+use crate::socket::Poller;
 
 const MS: u64 = 1_000_000;
 /// Connections of one thread that are under way at once.
 const CONNECTING_MAX: usize = 128;
-/// A connection that is not live by then is given up.
-const ATTEMPT_NS_MAX: u64 = 20_000 * MS;
-/// First pause before a connection is tried again; doubles up to the longest.
+/// The first pause before a connection is tried again; doubles with each failure.
 const RETRY_NS_MIN: u64 = 50 * MS;
-const RETRY_NS_MAX: u64 = 2_000 * MS;
 /// The loop looks at the plan at most this often: messages due within it leave together.
 const PACE_NS: u64 = 200_000;
 const WAIT_NS_MAX: u64 = 50 * MS;
 /// How long the thread listens on for what should not come, once all has come.
 const LINGER_NS: u64 = 300 * MS;
 const READ_BYTES: usize = 256 << 10;
+
+/// What happens to a client later; `place` is where it stands in `slots`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    Heartbeat { place: usize },
+    GiveUp { place: usize, attempt_ns: u64 },
+}
 
 #[derive(Debug)]
 struct Slot {
@@ -62,8 +65,8 @@ pub struct Worker<'a> {
     slots: Vec<Slot>,
     /// Clients to connect, soonest first.
     connects: BinaryHeap<Reverse<(u64, usize)>>,
-    /// When each client's next heartbeat is due.
-    heartbeats: VecDeque<(u64, usize)>,
+    /// What else is due, soonest first.
+    timers: BinaryHeap<Reverse<(u64, Timer)>>,
     connecting: usize,
     /// The next message of the plan that is not yet due.
     cursor: usize,
@@ -101,7 +104,7 @@ impl<'a> Worker<'a> {
             run: Run::new(plan, part.thread),
             poller,
             connects: (0..slots.len()).map(|slot| Reverse((0, slot))).collect(),
-            heartbeats: VecDeque::new(),
+            timers: BinaryHeap::new(),
             slots,
             connecting: 0,
             cursor: 0,
@@ -129,7 +132,7 @@ impl<'a> Worker<'a> {
             }
             self.connect_due(now_ns);
             self.send_due(now_ns);
-            self.heartbeat_due(now_ns);
+            self.timers_due(now_ns);
             self.publish(now_ns);
             if self.is_over(now_ns, &mut complete_ns) {
                 break;
@@ -145,33 +148,6 @@ impl<'a> Worker<'a> {
             }
         }
         Ok(self.finish(cpu_start))
-    }
-
-    fn connect_due(&mut self, now_ns: u64) {
-        while self.connecting < CONNECTING_MAX {
-            let Some(&Reverse((due_ns, slot))) = self.connects.peek() else {
-                break;
-            };
-            if due_ns > now_ns {
-                break;
-            }
-            self.connects.pop();
-            let key = tungstenite::handshake::client::generate_key();
-            self.slots[slot].client.connecting(&key, &self.run);
-            self.slots[slot].attempt_ns = now_ns;
-            self.connecting += 1;
-            match self.open(slot) {
-                Ok(socket) => self.slots[slot].socket = Some(socket),
-                Err(error) => self.ended(slot, &error.into()),
-            }
-        }
-    }
-
-    fn open(&self, slot: usize) -> std::io::Result<TcpStream> {
-        let socket = begin_connect(self.run.plan.target.address)?;
-        let key = u32::try_from(slot).expect("clients are counted in 32 bits");
-        self.poller.add(&socket, key)?;
-        Ok(socket)
     }
 
     fn send_due(&mut self, now_ns: u64) {
@@ -194,24 +170,6 @@ impl<'a> Worker<'a> {
                 .client
                 .send(index, self.part.clock.now_ns(), &mut self.run);
             self.flush(slot);
-        }
-    }
-
-    fn heartbeat_due(&mut self, now_ns: u64) {
-        while let Some(&(due_ns, slot)) = self.heartbeats.front() {
-            if due_ns > now_ns {
-                break;
-            }
-            self.heartbeats.pop_front();
-            let interval_ms = self.slots[slot].client.heartbeat(&mut self.run);
-            self.heartbeats.push_back((now_ns + interval_ms * MS, slot));
-            self.flush(slot);
-            let is_stuck = !self.slots[slot].client.is_live()
-                && self.slots[slot].socket.is_some()
-                && now_ns - self.slots[slot].attempt_ns > ATTEMPT_NS_MAX;
-            if is_stuck {
-                self.ended(slot, &Ended::TimedOut);
-            }
         }
     }
 
@@ -273,7 +231,7 @@ impl<'a> Worker<'a> {
             let due_ns = self.run.plan.schedule.due_ns(MessageIndex::at(self.cursor));
             next_ns = next_ns.min(self.run.start_ns + due_ns);
         }
-        if let Some(&(due_ns, _)) = self.heartbeats.front() {
+        if let Some(&Reverse((due_ns, _))) = self.timers.peek() {
             next_ns = next_ns.min(due_ns);
         }
         if let Some(&Reverse((due_ns, _))) = self.connects.peek()
@@ -282,112 +240,6 @@ impl<'a> Worker<'a> {
             next_ns = next_ns.min(due_ns);
         }
         next_ns.saturating_sub(now_ns).max(PACE_NS)
-    }
-
-    fn serve(&mut self, event: Ready) {
-        let slot = usize::try_from(event.key).expect("a 32-bit key fits");
-        if event.is_readable
-            && let Err(ended) = self.read(slot, event.is_ending)
-        {
-            self.ended(slot, &ended);
-            return;
-        }
-        self.flush(slot);
-    }
-
-    fn read(&mut self, place: usize, to_the_end: bool) -> Result<(), Ended> {
-        loop {
-            let Self {
-                slots,
-                buffer,
-                run,
-                part,
-                ..
-            } = self;
-            let slot = &mut slots[place];
-            let Some(mut socket) = slot.socket.as_ref() else {
-                return Ok(());
-            };
-            match socket.read(buffer) {
-                Ok(0) => return Err(Ended::Closed(None)),
-                Ok(bytes) => {
-                    let now_ns = part.clock.now_ns();
-                    slot.client.received(&mut buffer[..bytes], now_ns, run)?;
-                    if slot.client.is_live() && !slot.is_live {
-                        self.went_live(place, now_ns);
-                    }
-                    if bytes < READ_BYTES && !to_the_end {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn went_live(&mut self, place: usize, now_ns: u64) {
-        let slot = &mut self.slots[place];
-        slot.is_live = true;
-        slot.retry_ns = RETRY_NS_MIN;
-        if std::mem::replace(&mut slot.was_live, true) {
-            self.run.tally.reconnects += 1;
-        } else {
-            // All intervals are alike, so the queue stays sorted.
-            self.heartbeats
-                .push_back((now_ns + slot.client.heartbeat_ms() * MS, place));
-        }
-        self.connecting -= 1;
-        self.last_progress_ns = now_ns;
-        self.shared.live.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn flush(&mut self, slot: usize) {
-        let Slot {
-            client,
-            socket: Some(socket),
-            ..
-        } = &mut self.slots[slot]
-        else {
-            return;
-        };
-        let out = client.out();
-        while !out.is_empty() {
-            match socket.write(out) {
-                Ok(bytes) => out.advance(bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.ended(slot, &error.into());
-                    return;
-                }
-            }
-        }
-    }
-
-    /// A connection is over: it is tried again later, unless that cannot help.
-    fn ended(&mut self, place: usize, ended: &Ended) {
-        let now_ns = self.part.clock.now_ns();
-        let slot = &mut self.slots[place];
-        if std::mem::replace(&mut slot.is_live, false) {
-            self.shared.live.fetch_sub(1, Ordering::AcqRel);
-            self.run.tally.end(ended);
-        } else {
-            self.connecting -= 1;
-        }
-        slot.client.disconnected();
-        slot.socket = None;
-        self.shared.note_end(ended);
-        if ended.is_final() {
-            self.shared.stop.store(true, Ordering::Relaxed);
-        }
-        let pause_ns = slot
-            .client
-            .take_retry_after_ms()
-            .map_or(slot.retry_ns, |ms| ms * MS);
-        slot.retry_ns = (slot.retry_ns * 2).min(RETRY_NS_MAX);
-        self.connects.push(Reverse((now_ns + pause_ns, place)));
     }
 
     fn finish(mut self, cpu_start: Duration) -> Outcome {
