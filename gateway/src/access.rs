@@ -31,7 +31,12 @@ impl AccessCache {
     /// A table of at most `entries_max` memberships and channels.
     #[must_use]
     pub(crate) fn new(entries_max: usize) -> Self {
-        Self { channels: HashMap::new(), guilds: HashMap::new(), entries: 0, entries_max }
+        Self {
+            channels: HashMap::new(),
+            guilds: HashMap::new(),
+            entries: 0,
+            entries_max,
+        }
     }
 
     /// Whether the user is known to be a member of the channel's guild.

@@ -80,7 +80,8 @@ impl Commits {
     /// Adds a message to the gathering commit.
     pub(crate) fn gather(&mut self, record: Record, pending: PendingMessage) {
         self.gathered_bytes += record.bytes();
-        self.tails.insert(pending.key.channel, (pending.seq, pending.rev));
+        self.tails
+            .insert(pending.key.channel, (pending.seq, pending.rev));
         self.records.push(record);
         self.gathering.push(pending);
     }
@@ -170,7 +171,8 @@ impl Shard {
         self.commits.gathered_bytes = 0;
         self.commits.tails.clear();
         for pending in messages.into_iter().chain(behind) {
-            self.credits.release(&pending.reserved, pending.frame.len() as u64);
+            self.credits
+                .release(&pending.reserved, pending.frame.len() as u64);
             if pending.counted {
                 let user = pending.key.author;
                 let owner = self.user_owner(user);

@@ -137,14 +137,38 @@ impl Default for Config {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            message: Rate { count: 5, window_s: 5 },
-            reaction: Rate { count: 10, window_s: 1 },
-            channel_create: Rate { count: 10, window_s: 60 },
-            dm_create: Rate { count: 10, window_s: 60 },
-            search: Rate { count: 10, window_s: 60 },
-            register: Rate { count: 20, window_s: 60 },
-            identify: Rate { count: 30, window_s: 60 },
-            typing: Rate { count: 10, window_s: 5 },
+            message: Rate {
+                count: 5,
+                window_s: 5,
+            },
+            reaction: Rate {
+                count: 10,
+                window_s: 1,
+            },
+            channel_create: Rate {
+                count: 10,
+                window_s: 60,
+            },
+            dm_create: Rate {
+                count: 10,
+                window_s: 60,
+            },
+            search: Rate {
+                count: 10,
+                window_s: 60,
+            },
+            register: Rate {
+                count: 20,
+                window_s: 60,
+            },
+            identify: Rate {
+                count: 30,
+                window_s: 60,
+            },
+            typing: Rate {
+                count: 10,
+                window_s: 5,
+            },
             sessions: Sessions::default(),
             content_chars_max: 2_000,
             message_bytes_max: 64 << 10,
@@ -173,7 +197,9 @@ impl Default for Sessions {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20 }
+        Self {
+            segment_bytes: 64 << 20,
+        }
     }
 }
 
@@ -199,8 +225,18 @@ impl Config {
         let record_bytes_max = limits.content_chars_max.saturating_mul(4) + 1_024;
         let frame_bytes_max = limits.content_chars_max.saturating_mul(12) + 2_048;
         let rules: [(bool, &'static str, u64, &'static str); 12] = [
-            (self.shards <= 256, "shards", self.shards.into(), "at most 256 shards are allowed"),
-            (self.token_days >= 1, "token_days", self.token_days.into(), "1 day is the least"),
+            (
+                self.shards <= 256,
+                "shards",
+                self.shards.into(),
+                "at most 256 shards are allowed",
+            ),
+            (
+                self.token_days >= 1,
+                "token_days",
+                self.token_days.into(),
+                "1 day is the least",
+            ),
             (
                 (1..=100_000).contains(&limits.content_chars_max),
                 "limits.content_chars_max",
@@ -244,10 +280,22 @@ impl Config {
                 limits.lane_bytes_max,
                 "it must hold 16 of the largest messages",
             ),
-            (limits.requests_max >= 1, "limits.requests_max", 0, "1 is the least"),
-            (limits.nonces_max >= 1, "limits.nonces_max", 0, "1 is the least"),
             (
-                self.rates().iter().all(|rate| rate.is_off() || rate.window_s >= 1),
+                limits.requests_max >= 1,
+                "limits.requests_max",
+                0,
+                "1 is the least",
+            ),
+            (
+                limits.nonces_max >= 1,
+                "limits.nonces_max",
+                0,
+                "1 is the least",
+            ),
+            (
+                self.rates()
+                    .iter()
+                    .all(|rate| rate.is_off() || rate.window_s >= 1),
                 "limits.*.window_s",
                 0,
                 "1 second is the least",
@@ -255,7 +303,11 @@ impl Config {
         ];
         match rules.into_iter().find(|rule| !rule.0) {
             None => Ok(()),
-            Some((_, name, value, allowed)) => Err(ConfigError { name, value, allowed }),
+            Some((_, name, value, allowed)) => Err(ConfigError {
+                name,
+                value,
+                allowed,
+            }),
         }
     }
 
@@ -280,7 +332,11 @@ mod tests {
 
     fn check(toml: &str, wrong: Option<&str>) {
         let config: Config = toml::from_str(toml).expect("valid TOML");
-        assert_eq!(config.check().err().map(|error| error.name), wrong, "{toml}");
+        assert_eq!(
+            config.check().err().map(|error| error.name),
+            wrong,
+            "{toml}"
+        );
     }
 
     #[test]
@@ -289,9 +345,18 @@ mod tests {
         check("[limits.message]\ncount = 0\nwindow_s = 5", None);
         check("shards = 300", Some("shards"));
         check("[store]\nsegment_bytes = 4097", Some("store.segment_bytes"));
-        check("[limits]\nmessage_bytes_max = 100", Some("limits.message_bytes_max"));
-        check("[limits]\nbacklog_bytes_max = 1000", Some("limits.backlog_bytes_max"));
-        check("[limits.search]\ncount = 1\nwindow_s = 0", Some("limits.*.window_s"));
+        check(
+            "[limits]\nmessage_bytes_max = 100",
+            Some("limits.message_bytes_max"),
+        );
+        check(
+            "[limits]\nbacklog_bytes_max = 1000",
+            Some("limits.backlog_bytes_max"),
+        );
+        check(
+            "[limits.search]\ncount = 1\nwindow_s = 0",
+            Some("limits.*.window_s"),
+        );
     }
 
     #[test]

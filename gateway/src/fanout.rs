@@ -31,7 +31,12 @@ impl Credits {
     /// `bytes_max` bytes of credit on each lane.
     pub(crate) fn new(shards: u16, bytes_max: u64) -> Self {
         let none = || vec![0; usize::from(shards)];
-        Self { outstanding: none(), reserved: none(), owed: none(), bytes_max }
+        Self {
+            outstanding: none(),
+            reserved: none(),
+            owed: none(),
+            bytes_max,
+        }
     }
 
     /// Whether the lane to this shard takes so many bytes more.
@@ -59,7 +64,10 @@ impl Credits {
     /// The other shard has taken bytes off its lane.
     pub(crate) fn returned(&mut self, shard: ShardId, bytes: u64) {
         let outstanding = &mut self.outstanding[usize::from(shard.0)];
-        assert!(*outstanding >= bytes, "what was not sent cannot be given back");
+        assert!(
+            *outstanding >= bytes,
+            "what was not sent cannot be given back"
+        );
         *outstanding -= bytes;
     }
 
@@ -72,14 +80,27 @@ impl Credits {
 
     fn take_owed(&mut self) -> Vec<(ShardId, u64)> {
         let owed = (0..).map(ShardId).zip(&mut self.owed);
-        owed.map(|(shard, owed)| (shard, std::mem::take(owed))).filter(|(_, b)| *b > 0).collect()
+        owed.map(|(shard, owed)| (shard, std::mem::take(owed)))
+            .filter(|(_, b)| *b > 0)
+            .collect()
     }
 }
 
 impl Shard {
     /// A message is stored: deliver it.
-    pub(crate) fn publish(&mut self, channel: ChannelId, pending: PendingMessage, out: &mut Outbox) {
-        let PendingMessage { seq, rev, frame, reserved, .. } = pending;
+    pub(crate) fn publish(
+        &mut self,
+        channel: ChannelId,
+        pending: PendingMessage,
+        out: &mut Outbox,
+    ) {
+        let PendingMessage {
+            seq,
+            rev,
+            frame,
+            reserved,
+            ..
+        } = pending;
         self.credits.release(&reserved, frame.len() as u64);
         let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
         for shard in shards {
@@ -87,7 +108,16 @@ impl Shard {
                 self.credits.sent(shard, frame.len() as u64);
             }
             let frame = frame.clone();
-            self.say(shard, LaneMessage::Publish { channel, seq, rev, frame }, out);
+            self.say(
+                shard,
+                LaneMessage::Publish {
+                    channel,
+                    seq,
+                    rev,
+                    frame,
+                },
+                out,
+            );
         }
     }
 

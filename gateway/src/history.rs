@@ -43,7 +43,12 @@ enum ReadFor {
 impl Reads {
     /// At most `reads_max` pages at a time.
     pub(crate) fn new(reads_max: usize) -> Self {
-        Self { for_whom: HashMap::new(), next: 0, reads_max, damage: None }
+        Self {
+            for_whom: HashMap::new(),
+            next: 0,
+            reads_max,
+            damage: None,
+        }
     }
 
     fn open(&mut self, read_for: ReadFor) -> Option<ReadId> {
@@ -74,7 +79,9 @@ impl Shard {
             HistoryQuery::After(id) => Query::After(key(id)),
             HistoryQuery::Around(id) => Query::Around(key(id)),
         };
-        let locations = self.index.page(ChannelKey(*channel.as_bytes()), query, limit);
+        let locations = self
+            .index
+            .page(ChannelKey(*channel.as_bytes()), query, limit);
         if locations.is_empty() {
             return answer(ticket, Ok(Vec::new()), out);
         }
@@ -96,7 +103,10 @@ impl Shard {
         let query = Query::AfterSeq(after.0);
         let locations = self.index.page(channel, query, REPLAY_PAGE_MESSAGES);
         if locations.is_empty() {
-            let nothing = Reply::Page { frames: bytes::Bytes::new(), last: after };
+            let nothing = Reply::Page {
+                frames: bytes::Bytes::new(),
+                last: after,
+            };
             return self.reply(reply_to, nothing, out);
         }
         match self.reads.open(ReadFor::Replay { reply_to }) {
@@ -112,7 +122,11 @@ impl Shard {
         result: Result<Vec<Record>, StoreError>,
         out: &mut Outbox,
     ) {
-        let read_for = self.reads.for_whom.remove(&read).expect("a page is read once");
+        let read_for = self
+            .reads
+            .for_whom
+            .remove(&read)
+            .expect("a page is read once");
         let messages = self.messages_of(result);
         match (read_for, messages) {
             (ReadFor::History { ticket }, Some(mut messages)) => {
@@ -140,7 +154,9 @@ impl Shard {
             }
         };
         let messages: Result<Vec<Message>, _> = records.iter().map(record::message).collect();
-        messages.map_err(|error| self.reads.damage = Some(error.to_string())).ok()
+        messages
+            .map_err(|error| self.reads.damage = Some(error.to_string()))
+            .ok()
     }
 
     /// The control plane wants to know how this shard is.
@@ -169,5 +185,8 @@ fn replay_page(messages: Vec<Message>) -> Reply {
             break;
         }
     }
-    Reply::Page { frames: frames.freeze(), last }
+    Reply::Page {
+        frames: frames.freeze(),
+        last,
+    }
 }

@@ -36,25 +36,32 @@ impl Shard {
         resume: Option<Resume>,
         out: &mut Outbox,
     ) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if !matches!(session.stage, Stage::Unidentified) {
             return self.error(conn, IDENTIFIED_ALREADY, None, out);
         }
         if !self.ask(Ask::Identify { token }, AskedFor::Identify(conn), out) {
             return self.error(conn, Refusal::UNAVAILABLE, None, out);
         }
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         session.stage = Stage::Identifying;
         if let Some(resume) = resume {
             let channels = resume.channels.iter();
-            session.extra().resume =
-                channels.map(|channel| (channel.channel_id, channel.after_seq)).collect();
+            session.extra().resume = channels
+                .map(|channel| (channel.channel_id, channel.after_seq))
+                .collect();
         }
     }
 
     /// The control plane has said whose token it is.
     pub(crate) fn identified(&mut self, conn: ConnId, answer: Answer, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if !matches!(session.stage, Stage::Identifying) {
             return;
         }
@@ -65,7 +72,14 @@ impl Shard {
                 };
                 let owner = self.user_owner(user.id);
                 let reply_to = self.reply_to(request);
-                self.say(owner, LaneMessage::OpenSession { reply_to, user: user.id }, out);
+                self.say(
+                    owner,
+                    LaneMessage::OpenSession {
+                        reply_to,
+                        user: user.id,
+                    },
+                    out,
+                );
                 self.greet_later(conn, user, guilds);
             }
             Answer::BadToken => {
@@ -81,7 +95,10 @@ impl Shard {
     /// READY is due as soon as the user's shard has counted the session.
     fn greet_later(&mut self, conn: ConnId, user: User, guilds: Vec<Arc<GuildFragment>>) {
         if let Some(session) = self.sessions.get(conn) {
-            session.extra().greeting = Some(Greeting { user, guilds: guilds.into() });
+            session.extra().greeting = Some(Greeting {
+                user,
+                guilds: guilds.into(),
+            });
         }
     }
 
@@ -113,7 +130,9 @@ impl Shard {
         out.push(Output::Send { conn, bytes });
 
         let now_ms = self.now_ms;
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         session.stage = Stage::Ready(Identity {
             user: user.id,
             username: Rc::from(user.username.as_str()),
@@ -128,13 +147,21 @@ impl Shard {
 
     /// The next guilds that did not fit in READY. False when there are none.
     pub(crate) fn more_guilds(&mut self, conn: ConnId, out: &mut Outbox) -> bool {
-        let extra = self.sessions.get(conn).and_then(|session| session.extra.as_mut());
-        let Some(extra) = extra.filter(|extra| !extra.guilds.is_empty()) else { return false };
+        let extra = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.extra.as_mut());
+        let Some(extra) = extra.filter(|extra| !extra.guilds.is_empty()) else {
+            return false;
+        };
         let mut run = BytesMut::new();
         for guild in take_run(&mut extra.guilds) {
             run.extend_from_slice(&encode_guild_create(&guild));
         }
-        out.push(Output::Send { conn, bytes: run.freeze() });
+        out.push(Output::Send {
+            conn,
+            bytes: run.freeze(),
+        });
         true
     }
 

@@ -218,6 +218,10 @@ impl Refusal {
     /// Too fast.
     #[must_use]
     pub const fn rate_limited(message: &'static str, retry_after_ms: u64) -> Self {
-        Self { code: ErrorCode::RateLimited, message, retry_after_ms: Some(retry_after_ms) }
+        Self {
+            code: ErrorCode::RateLimited,
+            message,
+            retry_after_ms: Some(retry_after_ms),
+        }
     }
 }

@@ -31,9 +31,9 @@ mod owner;
 pub mod record;
 
 mod commit;
+pub mod egress;
 mod fanout;
 mod subscribers;
-pub mod egress;
 
 mod history;
 mod replay;

@@ -42,7 +42,10 @@ impl Window {
             return Ok(());
         }
         if self.is_over(rate, now_ms) {
-            *self = Self { opened_ms: now_ms, used: 0 };
+            *self = Self {
+                opened_ms: now_ms,
+                used: 0,
+            };
         }
         if self.used >= rate.count {
             return Err(self.ends_ms(rate) - now_ms);
@@ -71,7 +74,10 @@ impl Window {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate { count: 2, window_s: 5 };
+    const RATE: Rate = Rate {
+        count: 2,
+        window_s: 5,
+    };
 
     #[test]
     fn refuses_past_the_count_and_says_when_to_come_back() {
@@ -95,7 +101,10 @@ mod tests {
     #[test]
     fn zero_means_no_limit() {
         let mut window = Window::default();
-        let off = Rate { count: 0, window_s: 5 };
+        let off = Rate {
+            count: 0,
+            window_s: 5,
+        };
         assert!((0..1_000).all(|_| window.take(off, 0).is_ok()));
     }
 }

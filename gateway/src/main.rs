@@ -105,7 +105,10 @@ struct SeedArgs {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("THRONG_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match cli.command {
         Command::Serve(args) => serve(&args),
         Command::Echo(args) => echo(&args),
@@ -151,7 +154,10 @@ fn done<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum SeedError {
     #[error("{} cannot be written: {source}", path.display())]
-    Out { path: PathBuf, source: std::io::Error },
+    Out {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{} is not a data directory: start `throng serve` with it once", path.display())]
     NoData { path: PathBuf },
     #[error(transparent)]
@@ -160,21 +166,46 @@ enum SeedError {
 
 fn seed(args: &SeedArgs) -> Result<(), SeedError> {
     if !args.data.is_dir() {
-        return Err(SeedError::NoData { path: args.data.clone() });
+        return Err(SeedError::NoData {
+            path: args.data.clone(),
+        });
     }
     let mut out = BufWriter::new(tokens_file(&args.out)?);
     let token_ttl_s = u64::from(args.token_days) * 86_400;
-    let seeding = Seeding { count: args.count, guild: args.guild, token_ttl_s };
+    let seeding = Seeding {
+        count: args.count,
+        guild: args.guild,
+        token_ttl_s,
+    };
     seed_users(&args.data, &seeding, &mut out)?;
-    let failed = |source| SeedError::Out { path: args.out.clone(), source };
+    let failed = |source| SeedError::Out {
+        path: args.out.clone(),
+        source,
+    };
     out.flush().map_err(failed)?;
-    eprintln!("{} accounts; their tokens are in {}", args.count, args.out.display());
+    eprintln!(
+        "{} accounts; their tokens are in {}",
+        args.count,
+        args.out.display()
+    );
     Ok(())
 }
 
-/// Tokens are secrets: nobody else may read the file.
+/// Tokens are secrets: nobody else may read the file, even if it was there before.
 fn tokens_file(path: &Path) -> Result<std::fs::File, SeedError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    opened.map_err(|source| SeedError::Out { path: path.to_owned(), source })
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let failed = |source| SeedError::Out {
+        path: path.to_owned(),
+        source,
+    };
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    let file = opened.map_err(failed)?;
+    let secret = std::fs::Permissions::from_mode(0o600);
+    file.set_permissions(secret).map_err(failed)?;
+    Ok(file)
 }

@@ -22,7 +22,11 @@ impl Shard {
         reply_to_message: Option<MessageId>,
         out: &mut Outbox,
     ) {
-        let Some(identity) = self.sessions.get(conn).and_then(|session| session.identity()) else {
+        let Some(identity) = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.identity())
+        else {
             return;
         };
         let (user, username) = (identity.user, identity.username.to_string());
@@ -51,7 +55,11 @@ impl Shard {
     pub(crate) fn count(&mut self, mut request: Box<SendRequest>, out: &mut Outbox) {
         let rate = self.config.limits.message;
         request.rate = self.users.count_message(request.user, rate, self.now_ms);
-        self.say(self.channel_owner(request.channel), LaneMessage::Send(request), out);
+        self.say(
+            self.channel_owner(request.channel),
+            LaneMessage::Send(request),
+            out,
+        );
     }
 
     /// START_TYPING or STOP_TYPING, when its turn has come.
@@ -63,14 +71,25 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let (rate, now_ms) = (self.config.limits.typing, self.now_ms);
-        let Some(session) = self.sessions.get(conn) else { return };
-        let Some(user) = session.identity().map(|identity| identity.user) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let Some(user) = session.identity().map(|identity| identity.user) else {
+            return;
+        };
         if session.typing.take(rate, now_ms).is_err() {
             return;
         }
-        let Some(request) = self.requests.open(conn, Purpose::Typing) else { return };
+        let Some(request) = self.requests.open(conn, Purpose::Typing) else {
+            return;
+        };
         let reply_to = self.reply_to(request);
-        let typing = LaneMessage::Typing { reply_to, channel, user, started };
+        let typing = LaneMessage::Typing {
+            reply_to,
+            channel,
+            user,
+            started,
+        };
         self.say(self.channel_owner(channel), typing, out);
     }
 
@@ -94,9 +113,24 @@ impl Shard {
 
     fn sent(&mut self, conn: ConnId, nonce: Nonce, reply: Reply, out: &mut Outbox) {
         match reply {
-            Reply::Acked { message: message_id, seq } => {
-                if self.sessions.get(conn).is_some_and(|session| session.identity().is_some()) {
-                    self.send(conn, &Event::MessageAck { nonce, message_id, seq }, out);
+            Reply::Acked {
+                message: message_id,
+                seq,
+            } => {
+                if self
+                    .sessions
+                    .get(conn)
+                    .is_some_and(|session| session.identity().is_some())
+                {
+                    self.send(
+                        conn,
+                        &Event::MessageAck {
+                            nonce,
+                            message_id,
+                            seq,
+                        },
+                        out,
+                    );
                 }
             }
             Reply::Refused(refusal) => self.error_if_ready(conn, refusal, Some(nonce), out),
@@ -111,7 +145,11 @@ impl Shard {
         nonce: Option<Nonce>,
         out: &mut Outbox,
     ) {
-        if self.sessions.get(conn).is_some_and(|session| session.identity().is_some()) {
+        if self
+            .sessions
+            .get(conn)
+            .is_some_and(|session| session.identity().is_some())
+        {
             self.error(conn, refusal, nonce, out);
         }
     }

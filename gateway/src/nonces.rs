@@ -65,7 +65,11 @@ impl Nonces {
     /// A table of at most `entries_max` nonces.
     #[must_use]
     pub(crate) fn new(entries_max: usize) -> Self {
-        Self { states: HashMap::new(), expiry: VecDeque::new(), entries_max }
+        Self {
+            states: HashMap::new(),
+            expiry: VecDeque::new(),
+            entries_max,
+        }
     }
 
     /// Whether there is room for one more message.
@@ -146,7 +150,10 @@ mod tests {
     }
 
     fn from(request: u32) -> ReplyTo {
-        ReplyTo { shard: ShardId(0), request: RequestId(request) }
+        ReplyTo {
+            shard: ShardId(0),
+            request: RequestId(request),
+        }
     }
 
     #[test]
@@ -155,11 +162,20 @@ mod tests {
         let mut nonces = Nonces::new(10);
         assert_eq!(nonces.look_up(key(1), from(1)), Seen::New);
         nonces.admit(key(1));
-        assert_eq!(nonces.look_up(key(1), from(2)), Seen::Pending { noted: true });
+        assert_eq!(
+            nonces.look_up(key(1), from(2)),
+            Seen::Pending { noted: true }
+        );
         assert_eq!(nonces.stored(key(1), message, Seq(4), 1_000), vec![from(2)]);
-        assert_eq!(nonces.look_up(key(1), from(3)), Seen::Stored(message, Seq(4)));
+        assert_eq!(
+            nonces.look_up(key(1), from(3)),
+            Seen::Stored(message, Seq(4))
+        );
         nonces.expire(1_000 + KEEP_MS - 1);
-        assert_eq!(nonces.look_up(key(1), from(3)), Seen::Stored(message, Seq(4)));
+        assert_eq!(
+            nonces.look_up(key(1), from(3)),
+            Seen::Stored(message, Seq(4))
+        );
         nonces.expire(1_000 + KEEP_MS);
         assert_eq!(nonces.look_up(key(1), from(3)), Seen::New);
     }
@@ -169,7 +185,10 @@ mod tests {
         let mut nonces = Nonces::new(1);
         nonces.admit(key(1));
         assert!(!nonces.has_room());
-        assert_eq!(nonces.look_up(key(1), from(2)), Seen::Pending { noted: true });
+        assert_eq!(
+            nonces.look_up(key(1), from(2)),
+            Seen::Pending { noted: true }
+        );
         assert_eq!(nonces.refused(key(1)), vec![from(2)]);
         assert_eq!(nonces.look_up(key(1), from(2)), Seen::New);
         assert!(nonces.has_room());
@@ -181,8 +200,14 @@ mod tests {
         nonces.admit(key(1));
         for n in 0..WAITERS_MAX {
             let request = u32::try_from(n).expect("small");
-            assert_eq!(nonces.look_up(key(1), from(request)), Seen::Pending { noted: true });
+            assert_eq!(
+                nonces.look_up(key(1), from(request)),
+                Seen::Pending { noted: true }
+            );
         }
-        assert_eq!(nonces.look_up(key(1), from(999)), Seen::Pending { noted: false });
+        assert_eq!(
+            nonces.look_up(key(1), from(999)),
+            Seen::Pending { noted: false }
+        );
     }
 }

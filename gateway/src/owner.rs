@@ -54,7 +54,9 @@ impl Shard {
         } else if self.access.knows(user, channel) {
             self.grant(user, channel, wish, out);
         } else {
-            self.waiting.wishes.insert((user, channel), VecDeque::from([wish]));
+            self.waiting
+                .wishes
+                .insert((user, channel), VecDeque::from([wish]));
             self.ask_access(user, channel, out);
         }
     }
@@ -75,19 +77,33 @@ impl Shard {
         out: &mut Outbox,
     ) {
         match answer {
-            Answer::Access { access: Access::Member, guild, guild_version } => {
+            Answer::Access {
+                access: Access::Member,
+                guild,
+                guild_version,
+            } => {
                 if !self.access.learn(user, channel, guild, guild_version) {
                     return self.ask_access(user, channel, out);
                 }
-                let wishes = self.waiting.wishes.remove(&(user, channel)).unwrap_or_default();
+                let wishes = self
+                    .waiting
+                    .wishes
+                    .remove(&(user, channel))
+                    .unwrap_or_default();
                 for wish in wishes {
                     self.grant(user, channel, wish, out);
                 }
             }
-            Answer::Access { access: Access::NotMember, .. } => {
+            Answer::Access {
+                access: Access::NotMember,
+                ..
+            } => {
                 self.deny(user, channel, Refusal::PERMISSION_DENIED, out);
             }
-            Answer::Access { access: Access::NoSuchChannel, .. } => {
+            Answer::Access {
+                access: Access::NoSuchChannel,
+                ..
+            } => {
                 self.deny(user, channel, Refusal::CHANNEL_NOT_FOUND, out);
             }
             Answer::Identified { .. } | Answer::BadToken | Answer::Unavailable => {
@@ -97,7 +113,12 @@ impl Shard {
     }
 
     fn deny(&mut self, user: UserId, channel: ChannelId, refusal: Refusal, out: &mut Outbox) {
-        for wish in self.waiting.wishes.remove(&(user, channel)).unwrap_or_default() {
+        for wish in self
+            .waiting
+            .wishes
+            .remove(&(user, channel))
+            .unwrap_or_default()
+        {
             if let Wish::Send(request) = &wish {
                 self.uncount(request, out);
             }
@@ -115,8 +136,14 @@ impl Shard {
             }
             Wish::Typing(reply_to, started) => {
                 let event = match started {
-                    true => Event::TypingStart { channel_id: channel, user_id: user },
-                    false => Event::TypingStop { channel_id: channel, user_id: user },
+                    true => Event::TypingStart {
+                        channel_id: channel,
+                        user_id: user,
+                    },
+                    false => Event::TypingStop {
+                        channel_id: channel,
+                        user_id: user,
+                    },
                 };
                 self.publish_typing(channel, encode_frame(&event), out);
                 self.reply(reply_to, Reply::Done, out);
@@ -163,16 +190,23 @@ impl Shard {
     fn admit(&mut self, key: NonceKey, request: &SendRequest, out: &mut Outbox) {
         let (seq, rev) = self.next_place(request.channel);
         let id = self.ids.next(self.now_ms);
-        let event = Event::MessageCreate { message: message(request, id, seq, rev) };
+        let event = Event::MessageCreate {
+            message: message(request, id, seq, rev),
+        };
         let frame = encode_frame(&event);
         let record = record::create(request, id, seq, rev);
 
-        let shards: SmallVec<[ShardId; 4]> =
-            self.interest.shards(&topic(request.channel)).map(ShardId).collect();
+        let shards: SmallVec<[ShardId; 4]> = self
+            .interest
+            .shards(&topic(request.channel))
+            .map(ShardId)
+            .collect();
         let bytes = frame.len() as u64;
         let fits = self.nonces.has_room()
             && self.commits.has_room(&record)
-            && shards.iter().all(|&shard| shard == self.id || self.credits.has(shard, bytes));
+            && shards
+                .iter()
+                .all(|&shard| shard == self.id || self.credits.has(shard, bytes));
         if !fits {
             self.uncount(request, out);
             return self.refuse(request.reply_to, Refusal::UNAVAILABLE, out);
@@ -196,8 +230,10 @@ impl Shard {
 
     /// The place after the last one given out, committed or not.
     fn next_place(&self, channel: ChannelId) -> (Seq, Rev) {
-        let (seq, rev) =
-            self.commits.tail(channel).unwrap_or_else(|| self.committed_head(channel));
+        let (seq, rev) = self
+            .commits
+            .tail(channel)
+            .unwrap_or_else(|| self.committed_head(channel));
         (seq.next(), rev.next())
     }
 
@@ -230,7 +266,10 @@ fn message(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Message 
         channel_id: request.channel,
         seq,
         rev,
-        author: Author { id: request.user, username: request.username.clone() },
+        author: Author {
+            id: request.user,
+            username: request.username.clone(),
+        },
         content: request.content.clone(),
         timestamp: timestamp::iso8601(id.timestamp_ms()),
         edited_at: None,

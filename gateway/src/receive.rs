@@ -26,7 +26,8 @@ impl Shard {
     /// A socket was accepted.
     pub(crate) fn accepted(&mut self, conn: ConnId, out: &mut Outbox) {
         let connection = Connection::server(self.config.limits.message_bytes_max);
-        self.sessions.insert(conn, Session::new(conn.generation, connection, self.now_ms));
+        self.sessions
+            .insert(conn, Session::new(conn.generation, connection, self.now_ms));
         if self.timers.is_draining() {
             self.close_socket(conn, out);
         } else {
@@ -36,7 +37,9 @@ impl Shard {
 
     /// Bytes arrived.
     pub(crate) fn received(&mut self, conn: ConnId, bytes: &mut [u8], out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if matches!(session.stage, Stage::Closing) {
             return;
         }
@@ -52,7 +55,9 @@ impl Shard {
     }
 
     fn is_open(&mut self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| !matches!(session.stage, Stage::Closing))
+        self.sessions
+            .get(conn)
+            .is_some_and(|session| !matches!(session.stage, Stage::Closing))
     }
 
     fn step(&mut self, conn: ConnId, step: Step<'_>, out: &mut Outbox) {
@@ -64,7 +69,10 @@ impl Shard {
                 self.forget(conn, out);
             }
             Step::Refused { response } => {
-                out.push(Output::Send { conn, bytes: response });
+                out.push(Output::Send {
+                    conn,
+                    bytes: response,
+                });
                 self.close_socket(conn, out);
             }
             Step::Failed(reason) => self.close(conn, reason, out),
@@ -73,16 +81,30 @@ impl Shard {
 
     fn upgraded(&mut self, conn: ConnId, path: &str, response: Bytes, out: &mut Outbox) {
         if path != GATEWAY_PATH {
-            out.push(Output::Send { conn, bytes: Bytes::from_static(NOT_THE_GATEWAY) });
+            out.push(Output::Send {
+                conn,
+                bytes: Bytes::from_static(NOT_THE_GATEWAY),
+            });
             return self.close_socket(conn, out);
         }
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         session.stage = Stage::Unidentified;
         session.since_ms = self.now_ms;
         session.alive_ms = self.now_ms;
-        out.push(Output::Send { conn, bytes: response });
+        out.push(Output::Send {
+            conn,
+            bytes: response,
+        });
         let heartbeat_interval_ms = crate::timers::HEARTBEAT_INTERVAL_MS;
-        self.send(conn, &Event::Hello { heartbeat_interval_ms }, out);
+        self.send(
+            conn,
+            &Event::Hello {
+                heartbeat_interval_ms,
+            },
+            out,
+        );
     }
 
     fn item(&mut self, conn: ConnId, item: Item<'_>, out: &mut Outbox) {
@@ -90,18 +112,26 @@ impl Shard {
             Item::Text(text) => self.text(conn, text, out),
             Item::Binary(_) => self.error(conn, NOT_TEXT, None, out),
             Item::Ping(payload) => {
-                out.push(Output::Send { conn, bytes: encode_message(Opcode::Pong, payload) });
+                out.push(Output::Send {
+                    conn,
+                    bytes: encode_message(Opcode::Pong, payload),
+                });
             }
             Item::Pong(_) => self.alive(conn),
             Item::Close(code) => {
-                out.push(Output::Send { conn, bytes: close_reply(code) });
+                out.push(Output::Send {
+                    conn,
+                    bytes: close_reply(code),
+                });
                 self.close_socket(conn, out);
             }
         }
     }
 
     fn text(&mut self, conn: ConnId, text: &str, out: &mut Outbox) {
-        let limits = TextLimits { content_chars_max: self.config.limits.content_chars_max };
+        let limits = TextLimits {
+            content_chars_max: self.config.limits.content_chars_max,
+        };
         match throng_protocol::parse(text, &limits) {
             Ok(command) => self.command(conn, command, out),
             Err(wrong) => {
@@ -125,24 +155,36 @@ impl Shard {
             Command::Identify { token, resume } => {
                 return self.identify(conn, token.into_owned(), resume, out);
             }
-            Command::SubscribeChannel { channel_id, after_seq, after_rev: _ } => {
-                Parked::Subscribe { channel: channel_id, after: after_seq }
-            }
-            Command::UnsubscribeChannel { channel_id } => {
-                Parked::Unsubscribe { channel: channel_id }
-            }
-            Command::SendMessage { channel_id, content, nonce, reply_to } => Parked::Send {
+            Command::SubscribeChannel {
+                channel_id,
+                after_seq,
+                after_rev: _,
+            } => Parked::Subscribe {
+                channel: channel_id,
+                after: after_seq,
+            },
+            Command::UnsubscribeChannel { channel_id } => Parked::Unsubscribe {
+                channel: channel_id,
+            },
+            Command::SendMessage {
+                channel_id,
+                content,
+                nonce,
+                reply_to,
+            } => Parked::Send {
                 channel: channel_id,
                 content: content.into_owned(),
                 nonce,
                 reply_to,
             },
-            Command::StartTyping { channel_id } => {
-                Parked::Typing { channel: channel_id, started: true }
-            }
-            Command::StopTyping { channel_id } => {
-                Parked::Typing { channel: channel_id, started: false }
-            }
+            Command::StartTyping { channel_id } => Parked::Typing {
+                channel: channel_id,
+                started: true,
+            },
+            Command::StopTyping { channel_id } => Parked::Typing {
+                channel: channel_id,
+                started: false,
+            },
         };
         self.ready_command(conn, parked, out);
     }
@@ -150,7 +192,9 @@ impl Shard {
     /// A command that counts only after READY, and waits its turn behind a SUBSCRIBE_CHANNEL.
     fn ready_command(&mut self, conn: ConnId, command: Parked, out: &mut Outbox) {
         let parked_max = self.config.limits.parked_max;
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if session.identity().is_none() {
             return self.error(conn, NOT_IDENTIFIED, command.nonce(), out);
         }
@@ -170,7 +214,12 @@ impl Shard {
         match command {
             Parked::Subscribe { channel, after } => self.subscribe(conn, channel, after, out),
             Parked::Unsubscribe { channel } => self.unsubscribe(conn, channel, out),
-            Parked::Send { channel, content, nonce, reply_to } => {
+            Parked::Send {
+                channel,
+                content,
+                nonce,
+                reply_to,
+            } => {
                 self.send_message(conn, channel, content, nonce, reply_to, out);
             }
             Parked::Typing { channel, started } => self.typing(conn, channel, started, out),
@@ -186,7 +235,10 @@ impl Shard {
 
     /// Sends one event to one session.
     pub(crate) fn send(&mut self, conn: ConnId, event: &Event, out: &mut Outbox) {
-        out.push(Output::Send { conn, bytes: encode_frame(event) });
+        out.push(Output::Send {
+            conn,
+            bytes: encode_frame(event),
+        });
     }
 
     /// Sends ERROR.
@@ -208,9 +260,14 @@ impl Shard {
 
     /// Ends a connection with a close code (a request that is no WebSocket yet just ends).
     pub(crate) fn close(&mut self, conn: ConnId, reason: CloseReason, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if !matches!(session.stage, Stage::Connecting) {
-            out.push(Output::Send { conn, bytes: close_frame(reason) });
+            out.push(Output::Send {
+                conn,
+                bytes: close_frame(reason),
+            });
         }
         self.close_socket(conn, out);
     }
@@ -236,7 +293,9 @@ impl Shard {
 
     /// Everything that a session holds elsewhere is given back; nothing that arrives counts.
     fn forget(&mut self, conn: ConnId, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         let stage = std::mem::replace(&mut session.stage, Stage::Closing);
         let subscriptions = std::mem::take(&mut session.subscriptions);
         session.extra = None;

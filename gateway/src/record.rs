@@ -11,9 +11,7 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use thiserror::Error;
 use throng_protocol::{Author, ChannelId, Message, MessageId, Rev, Seq, UserId, timestamp};
-use throng_storage_engine::{
-    AuthorKey, ChannelKey, MessageKey, NonceKey, Record, RecordKind,
-};
+use throng_storage_engine::{AuthorKey, ChannelKey, MessageKey, NonceKey, Record, RecordKind};
 
 use crate::lane::SendRequest;
 
@@ -42,7 +40,10 @@ pub struct DamagedBody {
 /// The record of a new message.
 #[must_use]
 pub fn create(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Record {
-    let body = CreateV1 { username: request.username.clone(), content: request.content.clone() };
+    let body = CreateV1 {
+        username: request.username.clone(),
+        content: request.content.clone(),
+    };
     let body = rkyv::to_bytes::<rancor::Error>(&body).expect("two strings can be archived");
     let target = request.reply_to_message.map_or(MessageKey::ZERO, key);
     Record {
@@ -71,7 +72,10 @@ pub fn message(record: &Record) -> Result<Message, DamagedBody> {
         channel_id: ChannelId::from_bytes(record.channel.0),
         seq: Seq(record.seq),
         rev: Rev(record.rev),
-        author: Author { id: UserId::from_bytes(record.author.0), username: body.username },
+        author: Author {
+            id: UserId::from_bytes(record.author.0),
+            username: body.username,
+        },
         content: body.content,
         timestamp: timestamp::iso8601(id.timestamp_ms()),
         edited_at: None,
@@ -83,7 +87,10 @@ pub fn message(record: &Record) -> Result<Message, DamagedBody> {
 }
 
 fn body(record: &Record) -> Result<CreateV1, DamagedBody> {
-    let damaged = DamagedBody { schema: record.schema, bytes: record.body.len() };
+    let damaged = DamagedBody {
+        schema: record.schema,
+        bytes: record.body.len(),
+    };
     if record.schema != SCHEMA_CREATE_V1 {
         return Err(damaged);
     }
@@ -106,7 +113,10 @@ mod tests {
 
     fn request(username: &str, content: &str) -> SendRequest {
         SendRequest {
-            reply_to: ReplyTo { shard: ShardId(0), request: RequestId(0) },
+            reply_to: ReplyTo {
+                shard: ShardId(0),
+                request: RequestId(0),
+            },
             user: UserId::from_u128(1),
             username: username.to_owned(),
             channel: ChannelId::from_u128(2),
@@ -143,8 +153,17 @@ mod tests {
     #[test]
     fn golden_body_of_version_1() {
         let id = MessageId::from_parts(1, 1);
-        let record = create(&request("alice", "a text long enough to lie out of line"), id, Seq(1), Rev(1));
-        let hex: String = record.body.iter().map(|byte| format!("{byte:02x}")).collect();
+        let record = create(
+            &request("alice", "a text long enough to lie out of line"),
+            id,
+            Seq(1),
+            Rev(1),
+        );
+        let hex: String = record
+            .body
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let golden = include_str!("../golden/create_v1.hex").trim();
         assert_eq!(hex, golden);
         assert_eq!(message(&record).expect("valid").author.username, "alice");

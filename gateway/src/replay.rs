@@ -31,15 +31,26 @@ impl Shard {
     /// last of it.
     pub(crate) fn next_of_the_past(&mut self, conn: ConnId, out: &mut Outbox) {
         loop {
-            let Some(session) = self.sessions.get(conn) else { return };
-            let Some(extra) = &mut session.extra else { return };
-            if extra.paused || extra.replays.front().is_some_and(|next| next.reading.is_some()) {
+            let Some(session) = self.sessions.get(conn) else {
+                return;
+            };
+            let Some(extra) = &mut session.extra else {
+                return;
+            };
+            if extra.paused
+                || extra
+                    .replays
+                    .front()
+                    .is_some_and(|next| next.reading.is_some())
+            {
                 return;
             }
             if self.more_guilds(conn, out) {
                 return self.pause(conn, out);
             }
-            let Some(replay) = self.front_replay(conn).copied() else { return self.trim(conn) };
+            let Some(replay) = self.front_replay(conn).copied() else {
+                return self.trim(conn);
+            };
             if !self.step_of_the_past(conn, replay, out) {
                 return;
             }
@@ -51,7 +62,15 @@ impl Shard {
         let channel = replay.channel;
         let (seq, rev) = self.subscribers.head(channel);
         if !replay.announced {
-            self.send(conn, &Event::Subscribed { channel_id: channel, seq, rev }, out);
+            self.send(
+                conn,
+                &Event::Subscribed {
+                    channel_id: channel,
+                    seq,
+                    rev,
+                },
+                out,
+            );
             if let Some(front) = self.front_replay(conn) {
                 front.announced = true;
             }
@@ -83,7 +102,15 @@ impl Shard {
             front.reading = Some(request);
         }
         let (owner, reply_to) = (self.channel_owner(channel), self.reply_to(request));
-        self.say(owner, LaneMessage::ReadAfter { reply_to, channel, after }, out);
+        self.say(
+            owner,
+            LaneMessage::ReadAfter {
+                reply_to,
+                channel,
+                after,
+            },
+            out,
+        );
         true
     }
 
@@ -96,7 +123,9 @@ impl Shard {
         reply: Reply,
         out: &mut Outbox,
     ) {
-        let Some(front) = self.front_replay(conn) else { return };
+        let Some(front) = self.front_replay(conn) else {
+            return;
+        };
         if front.reading != Some(request) {
             return; // The replay was ended while its page was read.
         }
@@ -116,9 +145,17 @@ impl Shard {
         if frames.is_empty() {
             return self.give_up_replay(conn, channel, Refusal::UNAVAILABLE, out);
         }
-        out.push(Output::Send { conn, bytes: frames });
-        let Some(replay) = self.front_replay(conn).copied() else { return };
-        if matches!(next(replay.after, self.subscribers.head(channel).0), Next::Live) {
+        out.push(Output::Send {
+            conn,
+            bytes: frames,
+        });
+        let Some(replay) = self.front_replay(conn).copied() else {
+            return;
+        };
+        if matches!(
+            next(replay.after, self.subscribers.head(channel).0),
+            Next::Live
+        ) {
             self.finish_replay(conn, channel);
         }
         self.pause(conn, out);
@@ -139,14 +176,30 @@ impl Shard {
 
     fn resync(&mut self, conn: ConnId, channel: ChannelId, out: &mut Outbox) {
         let (seq, rev) = self.subscribers.head(channel);
-        let channels = vec![ChannelHead { channel_id: channel, seq, rev }];
-        self.send(conn, &Event::Resync { guilds: Vec::new(), channels }, out);
+        let channels = vec![ChannelHead {
+            channel_id: channel,
+            seq,
+            rev,
+        }];
+        self.send(
+            conn,
+            &Event::Resync {
+                guilds: Vec::new(),
+                channels,
+            },
+            out,
+        );
     }
 
     fn finish_replay(&mut self, conn: ConnId, channel: ChannelId) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         let done = session.extra().replays.pop_front();
-        assert!(done.is_some_and(|done| done.channel == channel), "the one in front is done");
+        assert!(
+            done.is_some_and(|done| done.channel == channel),
+            "the one in front is done"
+        );
         self.go_live(conn, channel);
     }
 
@@ -160,7 +213,11 @@ impl Shard {
 
     /// The socket has taken what was sent.
     pub(crate) fn writable(&mut self, conn: ConnId, out: &mut Outbox) {
-        if let Some(extra) = self.sessions.get(conn).and_then(|session| session.extra.as_mut()) {
+        if let Some(extra) = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.extra.as_mut())
+        {
             extra.paused = false;
         }
         self.next_of_the_past(conn, out);

@@ -20,7 +20,11 @@ pub(crate) struct Requests {
 impl Requests {
     /// A table of at most `places_max` requests.
     pub(crate) fn new(places_max: usize) -> Self {
-        Self { places: Vec::new(), free: Vec::new(), places_max }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            places_max,
+        }
     }
 
     /// Reserves a place; `None` when all are taken.
@@ -39,7 +43,9 @@ impl Requests {
 
     /// The answer has come: whose request it was, and what for.
     pub(crate) fn close(&mut self, request: RequestId) -> (ConnId, Purpose) {
-        let opened = self.places[request.0 as usize].take().expect("a request is answered once");
+        let opened = self.places[request.0 as usize]
+            .take()
+            .expect("a request is answered once");
         self.free.push(request.0);
         opened
     }

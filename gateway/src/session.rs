@@ -199,7 +199,9 @@ impl Session {
 
     /// The subscription to a channel.
     pub(crate) fn subscription(&mut self, channel: ChannelId) -> Option<&mut Subscription> {
-        self.subscriptions.iter_mut().find(|subscription| subscription.channel == channel)
+        self.subscriptions
+            .iter_mut()
+            .find(|subscription| subscription.channel == channel)
     }
 }
 
@@ -217,7 +219,10 @@ impl Sessions {
         if index >= self.places.len() {
             self.places.resize_with(index + 1, || None);
         }
-        assert!(self.places[index].is_none(), "a place has one tenant at a time");
+        assert!(
+            self.places[index].is_none(),
+            "a place has one tenant at a time"
+        );
         self.places[index] = Some(session);
         self.count += 1;
     }

@@ -176,8 +176,14 @@ impl Shard {
     fn lane(&mut self, from: ShardId, message: LaneMessage, out: &mut Outbox) {
         match message {
             LaneMessage::OpenSession { reply_to, user } => {
-                let opened = self.users.open_session(user, &self.config.limits, self.now_ms);
-                self.reply(reply_to, opened.map_or_else(Reply::Refused, |()| Reply::Done), out);
+                let opened = self
+                    .users
+                    .open_session(user, &self.config.limits, self.now_ms);
+                self.reply(
+                    reply_to,
+                    opened.map_or_else(Reply::Refused, |()| Reply::Done),
+                    out,
+                );
             }
             LaneMessage::CloseSession { user } => self.users.close_session(user, self.now_ms),
             LaneMessage::Count(request) => self.count(request, out),
@@ -185,20 +191,38 @@ impl Shard {
                 self.with_access(request.user, request.channel, Wish::Send(request), out);
             }
             LaneMessage::GiveBack { user } => self.users.give_back(user),
-            LaneMessage::Subscribe { reply_to, channel, user } => {
+            LaneMessage::Subscribe {
+                reply_to,
+                channel,
+                user,
+            } => {
                 self.with_access(user, channel, Wish::Subscribe(reply_to), out);
             }
             LaneMessage::Unsubscribe { channel } => {
                 self.interest.remove(&topic(channel), from.0);
             }
-            LaneMessage::ReadAfter { reply_to, channel, after } => {
+            LaneMessage::ReadAfter {
+                reply_to,
+                channel,
+                after,
+            } => {
                 self.read_after(reply_to, channel, after, out);
             }
-            LaneMessage::Typing { reply_to, channel, user, started } => {
+            LaneMessage::Typing {
+                reply_to,
+                channel,
+                user,
+                started,
+            } => {
                 self.with_access(user, channel, Wish::Typing(reply_to, started), out);
             }
             LaneMessage::Reply { request, reply } => self.replied(request, reply, out),
-            LaneMessage::Publish { channel, seq, rev, frame } => {
+            LaneMessage::Publish {
+                channel,
+                seq,
+                rev,
+                frame,
+            } => {
                 self.published(from, channel, seq, rev, frame, out);
             }
             LaneMessage::PublishTyping { channel, frame } => {
@@ -217,11 +241,22 @@ impl Shard {
                 }
                 None => {} // Answered before, by the edge, when the control plane was full.
             },
-            ToShard::Invalidate { ticket, guild, version, user, .. } => {
+            ToShard::Invalidate {
+                ticket,
+                guild,
+                version,
+                user,
+                ..
+            } => {
                 self.access.invalidate(guild, version, user);
                 out.push(Output::Control(FromShard::Invalidated { ticket }));
             }
-            ToShard::History { ticket, channel, query, limit } => {
+            ToShard::History {
+                ticket,
+                channel,
+                query,
+                limit,
+            } => {
                 self.history(ticket, channel, query, limit, out);
             }
             ToShard::Status { ticket } => self.status(ticket, out),
@@ -251,7 +286,14 @@ impl Shard {
 
     /// Answers a request.
     pub(crate) fn reply(&mut self, to: ReplyTo, reply: Reply, out: &mut Outbox) {
-        self.say(to.shard, LaneMessage::Reply { request: to.request, reply }, out);
+        self.say(
+            to.shard,
+            LaneMessage::Reply {
+                request: to.request,
+                reply,
+            },
+            out,
+        );
     }
 
     /// Answers a request with a refusal.
@@ -261,7 +303,10 @@ impl Shard {
 
     /// This shard as the place to answer a request to.
     pub(crate) fn reply_to(&self, request: RequestId) -> ReplyTo {
-        ReplyTo { shard: self.id, request }
+        ReplyTo {
+            shard: self.id,
+            request,
+        }
     }
 
     /// The shard that orders a channel.

@@ -23,11 +23,21 @@ impl Shard {
         after: Option<Seq>,
         out: &mut Outbox,
     ) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if let Some(held) = session.subscription(channel).copied() {
             if after.is_none() && matches!(held.state, SubscriptionState::Live(_)) {
                 let (seq, rev) = self.subscribers.head(channel);
-                return self.send(conn, &Event::Subscribed { channel_id: channel, seq, rev }, out);
+                return self.send(
+                    conn,
+                    &Event::Subscribed {
+                        channel_id: channel,
+                        seq,
+                        rev,
+                    },
+                    out,
+                );
             }
             self.unsubscribe(conn, channel, out);
         }
@@ -39,9 +49,17 @@ impl Shard {
     }
 
     /// The channels of a resume, each as a subscription of its own.
-    pub(crate) fn resume(&mut self, conn: ConnId, channels: Vec<(ChannelId, Seq)>, out: &mut Outbox) {
+    pub(crate) fn resume(
+        &mut self,
+        conn: ConnId,
+        channels: Vec<(ChannelId, Seq)>,
+        out: &mut Outbox,
+    ) {
         for (channel, after) in channels {
-            let held = self.sessions.get(conn).and_then(|session| session.subscription(channel));
+            let held = self
+                .sessions
+                .get(conn)
+                .and_then(|session| session.subscription(channel));
             if held.is_none() {
                 self.request_subscription(conn, channel, Some(after), out);
             }
@@ -66,10 +84,21 @@ impl Shard {
             return None;
         };
         let state = SubscriptionState::Requested(request);
-        self.sessions.get(conn)?.subscriptions.push(Subscription { channel, state });
+        self.sessions
+            .get(conn)?
+            .subscriptions
+            .push(Subscription { channel, state });
         self.subscribers.expect(channel);
         let (owner, reply_to) = (self.channel_owner(channel), self.reply_to(request));
-        self.say(owner, LaneMessage::Subscribe { reply_to, channel, user }, out);
+        self.say(
+            owner,
+            LaneMessage::Subscribe {
+                reply_to,
+                channel,
+                user,
+            },
+            out,
+        );
         Some(request)
     }
 
@@ -86,7 +115,10 @@ impl Shard {
         if let Reply::Subscribed { seq, rev } = reply {
             self.subscribers.registered(channel, seq, rev);
         }
-        let wanted = self.sessions.get(conn).and_then(|session| session.subscription(channel));
+        let wanted = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.subscription(channel));
         let wanted = wanted.filter(|held| held.state == SubscriptionState::Requested(request));
         match (wanted, reply) {
             (Some(_), Reply::Subscribed { seq, rev }) => {
@@ -113,14 +145,29 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Some(after) = after else {
-            self.send(conn, &Event::Subscribed { channel_id: channel, seq, rev }, out);
+            self.send(
+                conn,
+                &Event::Subscribed {
+                    channel_id: channel,
+                    seq,
+                    rev,
+                },
+                out,
+            );
             return self.go_live(conn, channel);
         };
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if let Some(held) = session.subscription(channel) {
             held.state = SubscriptionState::Replaying;
         }
-        let replay = Replay { channel, after, announced: false, reading: None };
+        let replay = Replay {
+            channel,
+            after,
+            announced: false,
+            reading: None,
+        };
         session.extra().replays.push_back(replay);
         self.next_of_the_past(conn, out);
     }
@@ -128,33 +175,51 @@ impl Shard {
     /// From now on live frames reach the session directly.
     pub(crate) fn go_live(&mut self, conn: ConnId, channel: ChannelId) {
         let place = self.subscribers.join(channel, conn);
-        let held = self.sessions.get(conn).and_then(|session| session.subscription(channel));
+        let held = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.subscription(channel));
         held.expect("who goes live is subscribed").state = SubscriptionState::Live(place);
     }
 
     /// The commands that waited behind this SUBSCRIBE_CHANNEL, up to the next one.
     fn carry_out_parked(&mut self, conn: ConnId, request: RequestId, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else { return };
-        let Some(extra) = &mut session.extra else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let Some(extra) = &mut session.extra else {
+            return;
+        };
         if extra.waiting_for != Some(request) {
             return;
         }
         extra.waiting_for = None;
         loop {
-            let Some(session) = self.sessions.get(conn) else { return };
-            let Some(extra) = &mut session.extra else { return };
+            let Some(session) = self.sessions.get(conn) else {
+                return;
+            };
+            let Some(extra) = &mut session.extra else {
+                return;
+            };
             if extra.waiting_for.is_some() {
                 return;
             }
-            let Some(command) = extra.parked.pop_front() else { return session.trim() };
+            let Some(command) = extra.parked.pop_front() else {
+                return session.trim();
+            };
             self.carry_out(conn, command, out);
         }
     }
 
     /// UNSUBSCRIBE_CHANNEL, when its turn has come.
     pub(crate) fn unsubscribe(&mut self, conn: ConnId, channel: ChannelId, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else { return };
-        let held = session.subscriptions.iter().position(|held| held.channel == channel);
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let held = session
+            .subscriptions
+            .iter()
+            .position(|held| held.channel == channel);
         let Some(position) = held else { return };
         let subscription = session.subscriptions.swap_remove(position);
         if let Some(extra) = &mut session.extra {
@@ -190,7 +255,10 @@ impl Shard {
     }
 
     fn move_live(&mut self, conn: ConnId, channel: ChannelId, place: u32) {
-        let held = self.sessions.get(conn).and_then(|session| session.subscription(channel));
+        let held = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.subscription(channel));
         held.expect("who is live is subscribed").state = SubscriptionState::Live(place);
     }
 

@@ -41,7 +41,10 @@ impl Subscribers {
     /// The owner's word: everything after `seq` will be heard.
     pub(crate) fn registered(&mut self, channel: ChannelId, seq: Seq, rev: Rev) {
         let heard = self.heard(channel);
-        assert!(!heard.registered || heard.seq == seq, "nothing was missed while registered");
+        assert!(
+            !heard.registered || heard.seq == seq,
+            "nothing was missed while registered"
+        );
         heard.registered = true;
         heard.seq = seq;
         heard.rev = rev;
@@ -56,7 +59,10 @@ impl Subscribers {
     /// One that waited goes live; returns its place in the list.
     pub(crate) fn join(&mut self, channel: ChannelId, conn: ConnId) -> u32 {
         let heard = self.heard(channel);
-        assert!(heard.registered && heard.waiting > 0, "only who waited goes live");
+        assert!(
+            heard.registered && heard.waiting > 0,
+            "only who waited goes live"
+        );
         heard.waiting -= 1;
         let live = Rc::make_mut(&mut heard.live);
         live.push(conn);
@@ -92,7 +98,10 @@ impl Subscribers {
         if !heard.registered {
             return None;
         }
-        assert!(seq.0 == heard.seq.0 + 1, "live messages arrive without a gap");
+        assert!(
+            seq.0 == heard.seq.0 + 1,
+            "live messages arrive without a gap"
+        );
         heard.seq = seq;
         heard.rev = rev;
         Some(Rc::clone(&heard.live)).filter(|live| !live.is_empty())
@@ -105,7 +114,9 @@ impl Subscribers {
     }
 
     fn heard(&mut self, channel: ChannelId) -> &mut Heard {
-        self.channels.get_mut(&channel).expect("the channel is heard")
+        self.channels
+            .get_mut(&channel)
+            .expect("the channel is heard")
     }
 
     fn drop_if_unheard(&mut self, channel: ChannelId) -> bool {

@@ -47,8 +47,12 @@ pub(crate) struct Timers {
 
 /// What is due to a session.
 enum Due {
-    Nothing { again_ms: u64 },
-    Ping { again_ms: u64 },
+    Nothing {
+        again_ms: u64,
+    },
+    Ping {
+        again_ms: u64,
+    },
     Close(CloseReason),
     /// 408: no request head came.
     TimeOut,
@@ -58,7 +62,10 @@ enum Due {
 impl Timers {
     /// No deadlines yet.
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self { wheel: Wheel::new(now_ms), drain_ends_ms: None }
+        Self {
+            wheel: Wheel::new(now_ms),
+            drain_ends_ms: None,
+        }
     }
 
     /// Whether the shard takes no more connections.
@@ -84,7 +91,11 @@ impl Shard {
         self.users.expire(&self.config.limits, now_ms);
         self.nonces.expire(now_ms);
         self.settle_credits(out);
-        if self.timers.drain_ends_ms.is_some_and(|ends_ms| ends_ms <= now_ms) {
+        if self
+            .timers
+            .drain_ends_ms
+            .is_some_and(|ends_ms| ends_ms <= now_ms)
+        {
             for conn in self.sessions.conns() {
                 self.end(conn, out);
             }
@@ -96,12 +107,18 @@ impl Shard {
             Due::Gone => {}
             Due::Nothing { again_ms } => self.timers.wheel.insert(again_ms, conn),
             Due::Ping { again_ms } => {
-                out.push(Output::Send { conn, bytes: PING.clone() });
+                out.push(Output::Send {
+                    conn,
+                    bytes: PING.clone(),
+                });
                 self.timers.wheel.insert(again_ms, conn);
             }
             Due::Close(reason) => self.close(conn, reason, out),
             Due::TimeOut => {
-                out.push(Output::Send { conn, bytes: timeout_response() });
+                out.push(Output::Send {
+                    conn,
+                    bytes: timeout_response(),
+                });
                 self.close_socket(conn, out);
             }
         }
@@ -109,16 +126,22 @@ impl Shard {
 
     fn due(&mut self, conn: ConnId) -> Due {
         let now_ms = self.now_ms;
-        let Some(session) = self.sessions.get(conn) else { return Due::Gone };
+        let Some(session) = self.sessions.get(conn) else {
+            return Due::Gone;
+        };
         let (begun_ms, silent_ms) = (session.since_ms, now_ms.saturating_sub(session.alive_ms));
         match session.stage {
             Stage::Closing => Due::Gone,
             Stage::Connecting | Stage::Unidentified if begun_ms + HANDSHAKE_MS > now_ms => {
-                Due::Nothing { again_ms: begun_ms + HANDSHAKE_MS }
+                Due::Nothing {
+                    again_ms: begun_ms + HANDSHAKE_MS,
+                }
             }
             Stage::Connecting => Due::TimeOut,
             Stage::Unidentified => Due::Close(CloseReason::IdentifyTimeout),
-            Stage::Identifying => Due::Nothing { again_ms: now_ms + HANDSHAKE_MS },
+            Stage::Identifying => Due::Nothing {
+                again_ms: now_ms + HANDSHAKE_MS,
+            },
             Stage::Ready(_) if silent_ms >= SILENCE_MS => Due::Close(CloseReason::HeartbeatTimeout),
             Stage::Ready(_) => {
                 let again_ms = (now_ms + PING_MS).min(session.alive_ms + SILENCE_MS);
@@ -134,14 +157,23 @@ impl Shard {
         }
         self.timers.drain_ends_ms = Some(self.now_ms + u64::from(self.config.drain_s) * 1_000);
         for conn in self.sessions.conns() {
-            let Some(session) = self.sessions.get(conn) else { continue };
+            let Some(session) = self.sessions.get(conn) else {
+                continue;
+            };
             match session.stage {
                 Stage::Closing => {}
                 Stage::Connecting => self.close_socket(conn, out),
                 Stage::Unidentified | Stage::Identifying | Stage::Ready(_) => {
                     let reason = "the server is shutting down".to_owned();
                     let retry_after_ms = self.random.random_range(0..=RECONNECT_MS_MAX);
-                    self.send(conn, &Event::Reconnect { reason, retry_after_ms }, out);
+                    self.send(
+                        conn,
+                        &Event::Reconnect {
+                            reason,
+                            retry_after_ms,
+                        },
+                        out,
+                    );
                 }
             }
         }
@@ -149,7 +181,9 @@ impl Shard {
 
     /// The drain is over for this session.
     fn end(&mut self, conn: ConnId, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else { return };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
         if !matches!(session.stage, Stage::Closing) {
             self.close(conn, CloseReason::GoingAway, out);
         }

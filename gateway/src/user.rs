@@ -55,7 +55,10 @@ impl Users {
 
     /// A session has ended.
     pub(crate) fn close_session(&mut self, user: UserId, now_ms: u64) {
-        let state = self.states.get_mut(&user).expect("a user with a session is known");
+        let state = self
+            .states
+            .get_mut(&user)
+            .expect("a user with a session is known");
         assert!(state.sessions > 0, "a session is closed once");
         state.sessions -= 1;
         self.sessions -= 1;
@@ -89,9 +92,17 @@ impl Users {
 
     /// Forgets users who left and whose rates are over.
     pub(crate) fn expire(&mut self, limits: &Limits, now_ms: u64) {
-        while self.leaving.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
-            let Some((_, user)) = self.leaving.pop_front() else { break };
-            let Some(state) = self.states.get(&user) else { continue };
+        while self
+            .leaving
+            .front()
+            .is_some_and(|(due_ms, _)| *due_ms <= now_ms)
+        {
+            let Some((_, user)) = self.leaving.pop_front() else {
+                break;
+            };
+            let Some(state) = self.states.get(&user) else {
+                continue;
+            };
             if state.sessions > 0 {
                 continue;
             }
@@ -151,13 +162,21 @@ mod tests {
         let mut users = Users::default();
         assert_eq!(users.open_session(user, &limits, 0), Ok(()));
         for _ in 0..limits.message.count {
-            assert_eq!(users.count_message(user, limits.message, 10), RateState::Counted);
+            assert_eq!(
+                users.count_message(user, limits.message, 10),
+                RateState::Counted
+            );
         }
         users.close_session(user, 20);
         assert_eq!(users.open_session(user, &limits, 30), Ok(()));
-        let over = RateState::Over { retry_after_ms: 4_970 };
+        let over = RateState::Over {
+            retry_after_ms: 4_970,
+        };
         assert_eq!(users.count_message(user, limits.message, 40), over);
         users.give_back(user);
-        assert_eq!(users.count_message(user, limits.message, 40), RateState::Counted);
+        assert_eq!(
+            users.count_message(user, limits.message, 40),
+            RateState::Counted
+        );
     }
 }

@@ -54,7 +54,10 @@ impl<T> Wheel<T> {
             self.cascade();
             let slot = slot_of(self.tick, 0);
             for (due_tick, item) in std::mem::take(&mut self.levels[0][slot]) {
-                assert!(due_tick == self.tick, "an item lies in the slot of its tick");
+                assert!(
+                    due_tick == self.tick,
+                    "an item lies in the slot of its tick"
+                );
                 self.count -= 1;
                 fire(item);
             }
@@ -110,7 +113,10 @@ mod tests {
             wheel.advance(now_ms, |index| {
                 assert!(!fired[index], "item {index} fires once");
                 fired[index] = true;
-                assert!(start_ms + delays_ms[index] <= now_ms, "item {index} is not early");
+                assert!(
+                    start_ms + delays_ms[index] <= now_ms,
+                    "item {index} is not early"
+                );
             });
             for (index, delay_ms) in delays_ms.iter().enumerate() {
                 let due_tick = (start_ms + delay_ms).div_ceil(TICK_MS);
@@ -124,7 +130,11 @@ mod tests {
     fn fires_across_level_boundaries() {
         let delays: Vec<u64> = (0..400).map(|n| n * n * 37).collect();
         check(1_700_000_000_123, &delays, &[6_399; 1_200]);
-        check(0, &[0, 1, 99, 100, 101, 6_399, 6_400, 6_401, 409_600], &[100; 5_000]);
+        check(
+            0,
+            &[0, 1, 99, 100, 101, 6_399, 6_400, 6_401, 409_600],
+            &[100; 5_000],
+        );
     }
 
     #[test]

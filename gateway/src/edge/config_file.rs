@@ -40,7 +40,9 @@ pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Config, Confi
     let mut layers = Figment::from(Serialized::defaults(Config::default()));
     if let Some(path) = file {
         if !path.is_file() {
-            return Err(ConfigFileError::Missing { path: path.to_owned() });
+            return Err(ConfigFileError::Missing {
+                path: path.to_owned(),
+            });
         }
         layers = layers.merge(Toml::file_exact(path));
     }

@@ -84,7 +84,9 @@ impl Drain {
 
     /// Whether no shard has a client left.
     pub(super) fn have_all_parted(&self) -> bool {
-        self.parted.iter().all(|parted| parted.load(Ordering::Relaxed))
+        self.parted
+            .iter()
+            .all(|parted| parted.load(Ordering::Relaxed))
     }
 }
 

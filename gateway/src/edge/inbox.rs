@@ -24,7 +24,11 @@ pub(super) struct Inbox {
 impl Inbox {
     /// An empty one, whose owner hears this bell.
     pub(super) fn new(bell: Bell) -> Self {
-        Self { inputs: Rc::default(), waiting: Rc::default(), bell }
+        Self {
+            inputs: Rc::default(),
+            waiting: Rc::default(),
+            bell,
+        }
     }
 
     /// A task begins to wait for the disk.

@@ -40,7 +40,11 @@ impl Journal {
         // One commit is in flight at a time, so one place is enough.
         let (appends, coming) = local_channel::new_bounded(1);
         let task = glommio::spawn_local(run(log, coming, inbox.clone())).detach();
-        Self { appends, inbox, task }
+        Self {
+            appends,
+            inbox,
+            task,
+        }
     }
 
     /// Writes a commit; the answer comes through the inbox.
@@ -71,7 +75,10 @@ async fn run(mut log: Log<GlommioDisk>, coming: LocalReceiver<Append>, inbox: In
                 let result = write(&mut log, &append).await;
                 let place = result.as_ref().ok().and_then(|places| places.last());
                 let written_to = place.map(|place| place.segment);
-                inbox.done(Input::Committed { commit: append.commit, result });
+                inbox.done(Input::Committed {
+                    commit: append.commit,
+                    result,
+                });
                 is_sealed = false;
                 if written_to.is_some() && segment != written_to {
                     segment = written_to;
@@ -80,7 +87,9 @@ async fn run(mut log: Log<GlommioDisk>, coming: LocalReceiver<Append>, inbox: In
             }
             // In the mode `interval` this is also the sync that is due.
             Next::Idle => {
-                log.seal_tail().await.unwrap_or_else(|error| store_failed(&error));
+                log.seal_tail()
+                    .await
+                    .unwrap_or_else(|error| store_failed(&error));
                 is_sealed = true;
             }
             Next::End => break,
@@ -89,7 +98,9 @@ async fn run(mut log: Log<GlommioDisk>, coming: LocalReceiver<Append>, inbox: In
     if let Some(upkeep) = upkeep {
         upkeep.await;
     }
-    log.close().await.unwrap_or_else(|error| store_failed(&error));
+    log.close()
+        .await
+        .unwrap_or_else(|error| store_failed(&error));
 }
 
 enum Next {
@@ -121,7 +132,10 @@ async fn write(
     append: &Append,
 ) -> Result<Vec<throng_storage_engine::Location>, CommitRefused> {
     // A record's bucket is the day of its id, and a commit is one frame of one bucket.
-    let now_ms = append.records.last().map_or(0, |record| record.message.timestamp_ms());
+    let now_ms = append
+        .records
+        .last()
+        .map_or(0, |record| record.message.timestamp_ms());
     match log.commit(now_ms, &append.records).await {
         Ok(places) => Ok(places),
         Err(CommitError::Full(error)) => {
@@ -146,7 +160,10 @@ fn prepare_next(log: &Log<GlommioDisk>) -> Option<JoinHandle<()>> {
 }
 
 /// What is on disk is unknown: only a restart with recovery may go on.
-#[expect(clippy::exit, reason = "nothing may be acknowledged after a failed sync")]
+#[expect(
+    clippy::exit,
+    reason = "nothing may be acknowledged after a failed sync"
+)]
 fn store_failed(error: &StoreError) -> ! {
     tracing::error!(%error, "the message store failed; the process ends");
     std::process::exit(EXIT_STORE_FAILED)

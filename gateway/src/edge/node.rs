@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::channel::{Receiver, bounded};
 use glommio::{LocalExecutorBuilder, Placement};
+use thiserror::Error;
 use throng_control::{
     Control, ControlConfig, ControlError, ControlHandle, FromShard, HandedOver, Inlet, OwnerOf,
     ShardLink, ToShard,
 };
 use throng_router::{Topic, Topology};
 use throng_storage_engine::{
-    GlommioDisk, Index, Log, Reader, RecentNonce, Recovered, SegmentTable, StoreConfig,
-    StoreError, recover,
+    GlommioDisk, Index, Log, Reader, RecentNonce, Recovered, SegmentTable, StoreConfig, StoreError,
+    recover,
 };
-use thiserror::Error;
 
 use super::clock::NodeClock;
 use super::error::EdgeError;
@@ -121,8 +121,9 @@ pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Node
     let _lock = recovered.lock;
     let shards = shard_count(config);
     let topology = Topology::single(shards);
-    let wakers: Vec<ShardWaker> =
-        (0..shards).map(|_| ShardWaker::new()).collect::<Result<_, _>>()?;
+    let wakers: Vec<ShardWaker> = (0..shards)
+        .map(|_| ShardWaker::new())
+        .collect::<Result<_, _>>()?;
 
     let (links, from_control) = links(config, &wakers);
     let owner_of = topology.clone();
@@ -131,15 +132,28 @@ pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Node
     let control = Control::start(control_config(config), links, owner)?;
 
     let owner = |channel: [u8; 16]| usize::from(topology.shard_of(&Topic::Channel(channel)));
-    let indexes = recovered.index.split(shards.into(), |channel| owner(channel.0));
+    let indexes = recovered
+        .index
+        .split(shards.into(), |channel| owner(channel.0));
     let mut recent: Vec<Vec<RecentNonce>> = (0..shards).map(|_| Vec::new()).collect();
     for nonce in recovered.recent {
         recent[owner(nonce.channel.0)].push(nonce);
     }
-    let parts = indexes.into_iter().zip(recent).zip(connect(&wakers)).zip(from_control);
+    let parts = indexes
+        .into_iter()
+        .zip(recent)
+        .zip(connect(&wakers))
+        .zip(from_control);
     let seeds = parts.map(|(((index, recent), lanes), from_control)| {
         let (segments, newest_ms) = (recovered.segments.clone(), recovered.newest_ms);
-        Some(ShardSeed { index, recent, segments, newest_ms, lanes, from_control })
+        Some(ShardSeed {
+            index,
+            recent,
+            segments,
+            newest_ms,
+            lanes,
+            from_control,
+        })
     });
     let maker = Maker {
         config: config.clone(),
@@ -149,7 +163,9 @@ pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Node
         connections: control.connections.clone(),
     };
     let settings = edge_settings(config, listen, shards);
-    let running = Shards::start(&settings, &wakers, move |shard, bell| maker.clone().make(shard, bell));
+    let running = Shards::start(&settings, &wakers, move |shard, bell| {
+        maker.clone().make(shard, bell)
+    });
     let running = match running {
         Ok(running) => running,
         Err(error) => {
@@ -177,7 +193,9 @@ fn run(running: Shards, control: ControlHandle, end: &Receiver<()>) -> Result<()
         }
         drain.ask();
         control.shutdown(); // Requests under way still find their shards.
-        waiter.join().unwrap_or(Err(EdgeError::ShardDied { shard: 0 }))
+        waiter
+            .join()
+            .unwrap_or(Err(EdgeError::ShardDied { shard: 0 }))
     });
     result.map_err(NodeError::from)
 }
@@ -190,8 +208,13 @@ impl Maker {
         bell: Bell,
     ) -> Result<ShardParts<Shard, NodeServices>, StoreError> {
         let seed = {
-            let mut seeds = self.seeds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            seeds[usize::from(id.0)].take().expect("each shard is made once")
+            let mut seeds = self
+                .seeds
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            seeds[usize::from(id.0)]
+                .take()
+                .expect("each shard is made once")
         };
         let at_least_ms = seed.newest_ms + 1;
         let store = store_config(&self.config);
@@ -228,7 +251,12 @@ impl Maker {
             recent: seed.recent,
         });
         let take_over = take_over(self.connections);
-        Ok(ShardParts { application, services, take_over, at_least_ms })
+        Ok(ShardParts {
+            application,
+            services,
+            take_over,
+            at_least_ms,
+        })
     }
 }
 
@@ -248,14 +276,25 @@ fn links(config: &Config, wakers: &[ShardWaker]) -> Links {
     let link = |waker: &ShardWaker| {
         let (to_shard, from_control) = bounded(config.limits.asks_max + CONTROL_QUEUE_EXTRA);
         let waker = waker.clone();
-        (ShardLink { to_shard, wake: Arc::new(move || waker.wake()) }, from_control)
+        (
+            ShardLink {
+                to_shard,
+                wake: Arc::new(move || waker.wake()),
+            },
+            from_control,
+        )
     };
     wakers.iter().map(link).unzip()
 }
 
 fn address(listen: &str) -> Result<SocketAddr, NodeError> {
-    let address = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
-    address.ok_or_else(|| NodeError::Address { listen: listen.to_owned() })
+    let address = listen
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next());
+    address.ok_or_else(|| NodeError::Address {
+        listen: listen.to_owned(),
+    })
 }
 
 /// As many shards as configured, or one per core.
@@ -268,26 +307,38 @@ fn shard_count(config: &Config) -> u16 {
 }
 
 fn make_data_dir(path: &Path) -> Result<(), NodeError> {
-    let failed = |source| NodeError::Data { path: path.to_owned(), source };
+    let failed = |source| NodeError::Data {
+        path: path.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(path).map_err(failed)
 }
 
 fn recover_store(config: &Config) -> Result<Recovered, NodeError> {
     let (root, store) = (store_dir(&config.data), store_config(config));
     let path = root.clone();
-    let executor = |error: String| EdgeError::Executor { shard: 0, source: error.into() };
+    let executor = |error: String| EdgeError::Executor {
+        shard: 0,
+        source: error.into(),
+    };
     let recovery = LocalExecutorBuilder::new(Placement::Unbound)
         .name("recovery")
-        .io_memory(4 << 20)
+        .io_memory(512 << 10)
         .spawn(move || async move {
             let disk = GlommioDisk::at(&root).await?;
             recover(&disk, &root, &store).await
         })
         .map_err(|error| executor(error.to_string()))?;
-    let recovered = recovery.join().map_err(|error| executor(error.to_string()))?;
+    let recovered = recovery
+        .join()
+        .map_err(|error| executor(error.to_string()))?;
     let recovered = recovered.map_err(|source| NodeError::Store { path, source })?;
     let report = &recovered.report;
-    tracing::info!(segments = report.segments, records = report.records, "messages recovered");
+    tracing::info!(
+        segments = report.segments,
+        records = report.records,
+        "messages recovered"
+    );
     for tail in &report.torn {
         tracing::warn!(path = %tail.path.display(), end = tail.end, "a torn tail was cleared");
     }
@@ -307,9 +358,9 @@ fn store_config(config: &Config) -> StoreConfig {
         record_bytes_max: bytes(limits.content_chars_max * 4 + 1_024),
         durability: match config.durability {
             Durability::Sync => throng_storage_engine::Durability::Sync,
-            Durability::Interval => {
-                throng_storage_engine::Durability::Interval { sync_ms_max: SYNC_INTERVAL_MS }
-            }
+            Durability::Interval => throng_storage_engine::Durability::Interval {
+                sync_ms_max: SYNC_INTERVAL_MS,
+            },
             Durability::Off => throng_storage_engine::Durability::Off,
         },
         ..StoreConfig::default()
@@ -339,7 +390,10 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge is where randomness comes from")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge is where randomness comes from"
+)]
 fn random_seed() -> u64 {
     use rand::RngExt;
     rand::rng().random()

@@ -27,9 +27,8 @@ const COMPLETIONS_PER_ROUND_MAX: usize = 1_024;
 const INPUTS_PER_ROUND_MAX: usize = 1_024;
 /// Longest time between two ticks, in milliseconds.
 const TICK_MS: u64 = 100;
-/// While the disk works for a shard that never sleeps, glommio looks at its own rings this often.
-const LOOK_BUSY_MS: u64 = 0;
-/// And otherwise this often.
+/// How often glommio looks at its own rings while a shard never sleeps, in milliseconds; after each
+/// round while the disk works for it.
 const LOOK_MS: u64 = 2;
 
 /// What an application asks for besides sockets: commits, pages, other shards, the control plane.
@@ -148,7 +147,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         self.sockets
             .turn(&mut rhythm.completions, COMPLETIONS_PER_ROUND_MAX)?;
         let mut worked = !rhythm.completions.is_empty();
-        for completion in std::mem::take(&mut rhythm.completions) {
+        for completion in rhythm.completions.drain(..) {
             let happened = self.sockets.complete(completion, now_ms);
             self.tell(now_ms, happened, &mut rhythm.outbox);
         }
@@ -231,12 +230,7 @@ impl<A: Application, S: Services> Pump<A, S> {
     /// rings get theirs only when this one does not keep the executor busy: a timer that is over
     /// at once makes it look.
     async fn let_others_run(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
-        let look_ms = if self.services.is_busy() {
-            LOOK_BUSY_MS
-        } else {
-            LOOK_MS
-        };
-        if now_ms >= rhythm.looked_ms + look_ms {
+        if self.services.is_busy() || now_ms >= rhythm.looked_ms + LOOK_MS {
             rhythm.looked_ms = now_ms;
             Timer::new(Duration::ZERO).await;
         } else {

@@ -42,13 +42,19 @@ pub(super) struct ToControl {
 impl ToControl {
     /// Nothing said yet.
     pub(super) fn new(inlet: Inlet<(u16, FromShard)>) -> Self {
-        Self { inlet, held: VecDeque::new(), wake: false }
+        Self {
+            inlet,
+            held: VecDeque::new(),
+            wake: false,
+        }
     }
 
     /// Says something; a question that does not fit is answered "unavailable" at once.
     fn say(&mut self, shard: ShardId, message: FromShard, inbox: &Inbox) {
         self.wake = true;
-        let Err((_, message)) = self.inlet.try_send((shard.0, message)) else { return };
+        let Err((_, message)) = self.inlet.try_send((shard.0, message)) else {
+            return;
+        };
         match message {
             FromShard::Ask { ask, .. } => {
                 let answer = Answer::Unavailable;
@@ -106,9 +112,12 @@ impl Services for NodeServices {
     fn next_input(&mut self) -> Option<Input<'static>> {
         if self.inbox.is_empty() {
             let inbox = &self.inbox;
-            self.lanes.receive(|from, message| inbox.push(Input::Lane { from, message }));
+            self.lanes
+                .receive(|from, message| inbox.push(Input::Lane { from, message }));
         }
-        self.inbox.pop().or_else(|| self.from_control.try_recv().ok().map(Input::Control))
+        self.inbox
+            .pop()
+            .or_else(|| self.from_control.try_recv().ok().map(Input::Control))
     }
 
     fn has_input(&self) -> bool {
