@@ -5,7 +5,9 @@
 //! Invariants: nobody is served before what is stored has been recovered; the store stays locked
 //! until the last shard has closed its log; an orderly end returns `Ok`.
 
+use std::fs::DirBuilder;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -306,12 +308,13 @@ fn shard_count(config: &Config) -> u16 {
     }
 }
 
+/// What lies there is its owner's only: messages, accounts, the key that signs tokens.
 fn make_data_dir(path: &Path) -> Result<(), NodeError> {
-    let failed = |source| NodeError::Data {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| NodeError::Data {
         path: path.to_owned(),
         source,
-    };
-    std::fs::create_dir_all(path).map_err(failed)
+    })
 }
 
 fn recover_store(config: &Config) -> Result<Recovered, NodeError> {
