@@ -27,8 +27,10 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
     /// No answer.
-    #[error("{call}: {source}")]
+    #[error("{call} at {base}: {source}")]
     Unreachable {
+        /// Which server.
+        base: String,
         /// Which call.
         call: Call,
         /// What went wrong.
@@ -161,6 +163,7 @@ impl Rest {
             let mut answer =
                 self.once(&call, token, body)
                     .map_err(|source| RestError::Unreachable {
+                        base: self.base.clone(),
                         call: call.clone(),
                         source: Box::new(source),
                     })?;
