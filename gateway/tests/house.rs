@@ -18,7 +18,12 @@ const CRATES: [(&str, &str, &[&str]); 6] = [
     (
         "throng",
         "gateway",
-        &["throng-router", "throng-storage-engine", "throng-protocol", "throng-control"],
+        &[
+            "throng-router",
+            "throng-storage-engine",
+            "throng-protocol",
+            "throng-control",
+        ],
     ),
     (
         "throng-bench",
@@ -28,8 +33,15 @@ const CRATES: [(&str, &str, &[&str]); 6] = [
 ];
 
 /// Names that only edges may say, and the files and folders that are edges.
-const EDGE_NAMES: [&str; 7] =
-    ["glommio::", "io_uring::", "std::net::", "std::thread::", "std::fs::", "tokio::", "libc::"];
+const EDGE_NAMES: [&str; 7] = [
+    "glommio::",
+    "io_uring::",
+    "std::net::",
+    "std::thread::",
+    "std::fs::",
+    "tokio::",
+    "libc::",
+];
 const EDGES: [&str; 7] = [
     "gateway/src/edge",
     "gateway/src/chat",
@@ -41,7 +53,10 @@ const EDGES: [&str; 7] = [
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
 }
 
 /// Which of our crates a manifest names under `[dependencies]`.
@@ -49,13 +64,17 @@ fn dependencies(manifest: &str) -> Vec<String> {
     let manifest: toml::Table = manifest.parse().expect("a manifest is TOML");
     let tables = manifest.get("dependencies").and_then(toml::Value::as_table);
     let names = tables.into_iter().flat_map(|table| table.keys().cloned());
-    names.filter(|name| CRATES.iter().any(|(ours, ..)| ours == name)).collect()
+    names
+        .filter(|name| CRATES.iter().any(|(ours, ..)| ours == name))
+        .collect()
 }
 
 /// Lines of a source file, outside of comments, that say a name only edges may say.
 fn edge_names(source: &str) -> Vec<String> {
     let code = source.split("#[cfg(test)]").next().unwrap_or("");
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let says = |line: &&str| EDGE_NAMES.iter().any(|name| line.contains(name));
     lines.filter(says).map(str::to_owned).collect()
 }
@@ -66,7 +85,10 @@ fn sources(folder: &Path, found: &mut BTreeMap<PathBuf, String>) {
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.insert(path.clone(), fs::read_to_string(&path).expect("a file of ours"));
+            found.insert(
+                path.clone(),
+                fs::read_to_string(&path).expect("a file of ours"),
+            );
         }
     }
 }
@@ -76,7 +98,10 @@ fn crates_depend_only_on_those_they_may() {
     for (name, folder, allowed) in CRATES {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml"));
         for dependency in dependencies(&manifest.expect("each crate has a manifest")) {
-            assert!(allowed.contains(&dependency.as_str()), "{name} may not use {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} may not use {dependency}"
+            );
         }
     }
 }
@@ -89,12 +114,19 @@ fn only_edges_touch_the_kernel() {
     }
     assert!(found.len() > 50, "the sources were found");
     for (path, source) in found {
-        let path = path.strip_prefix(root()).expect("below the root").to_owned();
+        let path = path
+            .strip_prefix(root())
+            .expect("below the root")
+            .to_owned();
         let is_edge = EDGES.iter().any(|edge| path.starts_with(edge));
         let is_test = path.components().any(|part| part.as_os_str() == "tests");
         if !is_edge && !is_test {
             let said = edge_names(&source);
-            assert!(said.is_empty(), "{} is no edge, but says {said:?}", path.display());
+            assert!(
+                said.is_empty(),
+                "{} is no edge, but says {said:?}",
+                path.display()
+            );
         }
     }
 }

@@ -111,7 +111,9 @@ async fn serve(
         let answer = routes.call(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
+    // Who half-closes behind a request still gets the answer.
     let connection = http1::Builder::new()
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(config.http_idle_ms_max))
         .max_buf_size(HEAD_BYTES_MAX)

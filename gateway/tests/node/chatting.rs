@@ -48,7 +48,6 @@ fn two_people_talk_and_the_past_is_kept() {
         assert_eq!(seqs, [2, 3, 4, 5, 6, 7]);
     }
     pages(&Rest::new(server.address), &place);
-    server.stop();
 }
 
 /// Pages of a past of seven messages, each newest first.

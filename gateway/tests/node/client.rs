@@ -41,7 +41,6 @@ pub(crate) enum Over {
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) code: ErrorCode,
-    pub(crate) message: String,
     pub(crate) nonce: Option<Nonce>,
     pub(crate) retry_after_ms: Option<u64>,
 }
@@ -254,12 +253,11 @@ impl Client {
         self.find(|event| match event {
             Event::Error {
                 code,
-                message,
                 nonce,
                 retry_after_ms,
+                ..
             } => Some(Refused {
                 code: *code,
-                message: message.clone(),
                 nonce: *nonce,
                 retry_after_ms: *retry_after_ms,
             }),

@@ -57,6 +57,7 @@ impl Scene {
         assert_eq!(contents, expected);
         let mut ada = self.place.enter(&server, 0);
         assert_eq!(ada.store(self.place.channel, "next").1, MESSAGES + 1);
+        drop(ada);
         server.stop();
     }
 

@@ -35,6 +35,7 @@ fn what_is_said_comes_back() {
 
     raw.send(&frame(Opcode::Close, &[0x0f, 0xa0, b'b', b'y', b'e']));
     assert_eq!(raw.close_code(), Some(4000));
+    drop(raw);
     server.stop();
 }
 
@@ -92,5 +93,4 @@ fn who_does_not_read_is_not_read() {
         assert!(greedy.next() == Heard::Binary(vec![7; 1 << 20]));
     }
     writing.join().unwrap().unwrap();
-    server.stop();
 }

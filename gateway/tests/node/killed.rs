@@ -28,9 +28,13 @@ const SENDERS: usize = 4;
 /// Messages that one sender has open at a time.
 const OPEN_MAX: usize = 8;
 /// New messages of one sender in one round.
-const NEW_MAX: usize = 250;
+const NEW_MAX: usize = 500;
 /// The latest moment of a kill after the first answer of a round, in milliseconds.
-const KILL_MS_MAX: u64 = 150;
+const KILL_MS_MAX: u64 = 100;
+
+/// Starts that are killed too, after each kill, and their latest moment, in milliseconds.
+const STARTS_KILLED: usize = 3;
+const START_MS_MAX: u64 = 80;
 
 /// A message, as its sender knows it.
 struct Sent {
@@ -85,6 +89,11 @@ fn what_was_acknowledged_survives() {
             .map(|sender| sender.join().unwrap())
             .collect();
         heard.extend(listener.join().unwrap());
+        for _ in 0..STARTS_KILLED {
+            let starting = Launch::serve(data.path()).spawn();
+            thread::sleep(Duration::from_millis(random.random_range(0..START_MS_MAX)));
+            drop(starting);
+        }
         server = Launch::serve(data.path())
             .set("SHARDS", 1 + round % 3)
             .start();

@@ -57,6 +57,7 @@ fn accounts_are_good_at_once() {
     assert_eq!(outsiders.len(), 1_500);
     let mut client = Client::connect(server.address);
     assert_eq!(client.identify(&outsiders[1_499], None), []);
+    drop((ada, client));
     server.stop();
 
     let ended = seed(data.path(), &out, "1").run();

@@ -27,9 +27,13 @@ fn mistakes_are_named() {
     let file = dir.path().join("throng.toml");
     let with = |toml: &str| {
         fs::write(&file, toml).unwrap();
-        Launch::serve(dir.path()).arg("--config").arg(&file)
+        Launch::new(["serve", "--listen", "127.0.0.1:0"])
+            .arg("--config")
+            .arg(&file)
+            .arg("--data")
+            .arg(dir.path())
     };
-    let path = file.to_str().unwrap();
+    let path = "throng.toml";
     refused(with("[limits]\nmesage = 1"), 2, &["mesage", path]);
     refused(with("shrads = 2"), 2, &["shrads", path]);
     refused(with("shards = \"two\""), 2, &["shards"]);

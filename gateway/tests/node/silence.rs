@@ -37,6 +37,7 @@ fn a_flood_of_silence_disturbs_nobody() {
     }
     drop(flood);
     assert!(ada.is_alive() && bob.is_alive());
+    drop((ada, bob));
     server.stop();
 }
 

@@ -2,8 +2,6 @@
 //!
 //! The kernel's buffers are filled too: what is sent is several megabytes.
 
-use std::thread;
-
 use throng_protocol::Event;
 
 use super::client::{Client, Over, resume_after};
@@ -12,7 +10,8 @@ use super::process::Launch;
 
 /// Of 8,000 bytes each: far more than the backlog and the kernel's buffers hold.
 const MESSAGES: u64 = 500;
-const OPEN_MAX: usize = 16;
+/// What is under way at a time: more could make a healthy client on a busy machine look slow.
+const BATCH: u64 = 10;
 
 #[test]
 fn a_slow_consumer_is_let_go_and_resumes() {
@@ -25,26 +24,16 @@ fn a_slow_consumer_is_let_go_and_resumes() {
     slow.subscribe(channel, None);
     let mut bob = place.enter(&server, 1);
     bob.subscribe(channel, None);
-    let hearing = thread::spawn(move || {
-        for seq in 1..=MESSAGES {
-            assert_eq!(bob.message().seq.0, seq);
-        }
-        bob
-    });
     let mut ada = place.enter(&server, 0);
     let content = "😀".repeat(2_000);
-    let mut open = std::collections::VecDeque::new();
-    for _ in 0..MESSAGES {
-        if open.len() == OPEN_MAX {
-            ada.acked(open.pop_front().unwrap());
+    let mut seqs = 1..=MESSAGES;
+    for _ in 0..MESSAGES / BATCH {
+        let said: Vec<_> = (0..BATCH).map(|_| ada.say(channel, &content)).collect();
+        for nonce in said {
+            ada.acked(nonce);
+            assert_eq!(bob.message().seq.0, seqs.next().unwrap());
         }
-        open.push_back(ada.say(channel, &content));
     }
-    for nonce in open {
-        ada.acked(nonce);
-    }
-    let mut bob = hearing.join().unwrap();
-    assert!(bob.is_alive());
 
     let newest = read_to_the_end(&mut slow);
     assert!(newest < MESSAGES, "it was not let go");
@@ -57,7 +46,7 @@ fn a_slow_consumer_is_let_go_and_resumes() {
     }
     ada.store(channel, "live");
     assert_eq!(back.message().seq.0, MESSAGES + 1);
-    server.stop();
+    assert!(bob.is_alive());
 }
 
 /// Reads what had been sent before the connection ended; gives the newest seq.

@@ -7,6 +7,7 @@ use throng_protocol::Event;
 use super::client::{Client, Over, resume_after};
 use super::place::Place;
 use super::process::{Launch, PATIENCE};
+use super::raw::{Heard, Raw};
 use super::rest::Rest;
 
 #[test]
@@ -24,6 +25,7 @@ fn everything_goes_on_with_another_number_of_shards() {
         let nonce = ada.say(*channel, "two");
         first.push((nonce, ada.acked(nonce)));
     }
+    drop(ada);
     server.stop();
 
     for (shards, newest) in [(3, 2), (1, 3), (2, 4)] {
@@ -60,6 +62,7 @@ fn everything_goes_on_with_another_number_of_shards() {
                 .iter()
                 .all(|seqs| seqs.iter().copied().eq(2..=newest + 1))
         );
+        drop((ada, bob));
         server.stop();
     }
 }
@@ -72,7 +75,15 @@ fn clients_are_told_and_nobody_waits_for_those_who_leave() {
         .start();
     let place = Place::make(&server, &["ada", "bob"]);
     let clients = [place.enter(&server, 0), place.enter(&server, 1)];
+    let mut idle = Raw::connect(server.address);
+    idle.send(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n");
+    assert_eq!(idle.answer().status, 200);
     server.terminate();
+    assert_eq!(
+        idle.next(),
+        Heard::End,
+        "between requests nobody is waited for"
+    );
     for mut client in clients {
         match client.next() {
             Event::Reconnect { .. } => {}

@@ -27,8 +27,8 @@ const OUTGOING_MAX: usize = 40;
 /// Time between two heartbeats.
 const HEARTBEAT_US: u64 = 30_000_000;
 
-/// After how long an error that is followed by nothing is taken for a refused subscription.
-const ERROR_SETTLES_US: u64 = 3_000_000;
+/// After how long without an answer an error is taken for the refusal of what was not answered.
+const ERROR_SETTLES_US: u64 = 4_000_000;
 
 impl World {
     /// A client's next turn; earlier plans are void.
@@ -77,7 +77,14 @@ impl World {
         let mut resuming = std::collections::BTreeMap::new();
         for (channel, after) in &wants {
             let known = self.oracle.head(*channel);
-            resuming.insert(*channel, Asked { from: From::After(*after), known, member: true });
+            resuming.insert(
+                *channel,
+                Asked {
+                    from: From::After(*after),
+                    known,
+                    member: true,
+                },
+            );
         }
         let channels: Vec<ResumeChannel> = wants
             .iter()
@@ -92,7 +99,13 @@ impl World {
         held.stage = Stage::Identifying;
         held.wire.resuming = resuming;
         held.wire.identify_us = None;
-        self.say(client, &Command::Identify { token: Cow::Owned(token), resume });
+        self.say(
+            client,
+            &Command::Identify {
+                token: Cow::Owned(token),
+                resume,
+            },
+        );
     }
 
     fn identify_again(&mut self, client: usize) -> u64 {
@@ -153,11 +166,14 @@ impl World {
     /// Says something, if the connection is there.
     pub(crate) fn say(&mut self, client: usize, command: &Command<'_>) {
         let text = encode_command(command);
+        self.trace.note(self.now_us, format_args!("c{client} says {text}"));
         self.say_frame(client, Opcode::Text, text.as_bytes());
     }
 
     pub(crate) fn say_frame(&mut self, client: usize, opcode: Opcode, payload: &[u8]) {
-        let Some(link) = self.clients[client].link else { return };
+        let Some(link) = self.clients[client].link else {
+            return;
+        };
         let mask = self.random.random();
         let frame = encode_masked(opcode, payload, mask);
         self.write_to_server(link, &frame);
@@ -173,17 +189,32 @@ impl World {
         self.say(client, &Command::Heartbeat);
     }
 
-    /// Errors that name nothing and were followed by nothing are refused subscriptions.
+    /// Errors that name nothing and were followed by nothing: what has not been answered was
+    /// refused, and an UNSUBSCRIBE_CHANNEL may have been.
     fn settle_errors(&mut self, client: usize) {
         let now_us = self.now_us;
         let wire = &mut self.clients[client].wire;
-        let over = wire.error_us + ERROR_SETTLES_US < now_us && wire.unexplained > 0;
+        let over = wire.news_us + ERROR_SETTLES_US < now_us && wire.unexplained > 0;
         if !over || wire.unexplained < wire.pending.len() {
             return;
         }
         wire.unexplained = 0;
-        wire.pending.clear();
-        if self.clients[client].link.is_some_and(|link| !self.links[link].healthy) {
+        for channel in std::mem::take(&mut wire.pending).into_keys() {
+            let heard = self.clients[client].heard.entry(channel).or_default();
+            (heard.on, heard.from_head) = (false, false);
+        }
+        let ended = self.clients[client].heard.iter_mut().filter_map(|(channel, heard)| {
+            let ended_us = heard.ended_us.as_mut()?;
+            *ended_us = now_us;
+            Some(*channel)
+        });
+        for channel_id in ended.collect::<Vec<_>>() {
+            self.say(client, &Command::UnsubscribeChannel { channel_id });
+        }
+        if self.clients[client]
+            .link
+            .is_some_and(|link| !self.links[link].healthy)
+        {
             self.leave_abruptly(client);
         }
     }
@@ -213,10 +244,26 @@ impl World {
     }
 
     fn send_message(&mut self, client: usize, outgoing: &Outgoing) {
-        let Outgoing { channel, nonce, content, .. } = outgoing;
+        let Outgoing {
+            channel,
+            nonce,
+            content,
+            ..
+        } = outgoing;
         let author = self.control.user(self.clients[client].account);
-        self.oracle.sent(Key { author, channel: *channel, nonce: *nonce }, content);
-        *self.clients[client].wire.awaiting.entry(*nonce).or_default() += 1;
+        self.oracle.sent(
+            Key {
+                author,
+                channel: *channel,
+                nonce: *nonce,
+            },
+            content,
+        );
+        *self.clients[client]
+            .wire
+            .awaiting
+            .entry(*nonce)
+            .or_default() += 1;
         self.say(
             client,
             &Command::SendMessage {
@@ -244,7 +291,14 @@ impl World {
         let content = format!("{} says {}", client, "grüezi, 世界 ".repeat(words));
         let content = content.trim_end().to_owned();
         let member = self.clients[client].mine.contains(&channel);
-        let outgoing = Outgoing { channel, nonce, content, due_us: None, member, sends: 0 };
+        let outgoing = Outgoing {
+            channel,
+            nonce,
+            content,
+            due_us: None,
+            member,
+            sends: 0,
+        };
         self.clients[client].outgoing.push(outgoing);
         self.send(client, self.clients[client].outgoing.len() - 1);
     }
@@ -277,12 +331,21 @@ impl World {
             return None;
         }
         let at = self.random_below(count).min(self.random_below(count));
-        self.clients[client].mine.iter().nth(usize::try_from(at).ok()?).copied()
+        self.clients[client]
+            .mine
+            .iter()
+            .nth(usize::try_from(at).ok()?)
+            .copied()
     }
 
     fn subscribe_some(&mut self, client: usize) {
-        let Some(channel) = self.some_channel(client) else { return };
-        let last = self.clients[client].heard.get(&channel).and_then(|heard| heard.last);
+        let Some(channel) = self.some_channel(client) else {
+            return;
+        };
+        let last = self.clients[client]
+            .heard
+            .get(&channel)
+            .and_then(|heard| heard.last);
         let from = match last {
             Some(last) if self.random.random() => From::After(last),
             None if self.random.random_ratio(1, 4) => From::After(Seq(0)),
@@ -326,14 +389,24 @@ impl World {
             From::Head if heard.on => From::HeadOrAgain,
             other => other,
         };
-        held.wire.pending.insert(channel, Asked { from, known, member });
+        held.wire.pending.insert(
+            channel,
+            Asked {
+                from,
+                known,
+                member,
+            },
+        );
         heard.wanted = member;
         let after_seq = match from {
             From::Head | From::Again | From::HeadOrAgain => None,
             From::After(seq) => Some(seq),
         };
-        let subscribe =
-            Command::SubscribeChannel { channel_id: channel, after_seq, after_rev: None };
+        let subscribe = Command::SubscribeChannel {
+            channel_id: channel,
+            after_seq,
+            after_rev: None,
+        };
         self.say(client, &subscribe);
     }
 
@@ -343,9 +416,14 @@ impl World {
         if held.wire.typed {
             return;
         }
-        let live = held.heard.iter().filter(|(_, heard)| heard.on).map(|(channel, _)| *channel);
-        let live: Vec<ChannelId> =
-            live.filter(|channel| !held.wire.pending.contains_key(channel)).collect();
+        let live = held
+            .heard
+            .iter()
+            .filter(|(_, heard)| heard.on)
+            .map(|(channel, _)| *channel);
+        let live: Vec<ChannelId> = live
+            .filter(|channel| !held.wire.pending.contains_key(channel))
+            .collect();
         if live.is_empty() {
             return;
         }
@@ -353,7 +431,12 @@ impl World {
         let heard = self.clients[client].heard.entry(channel).or_default();
         (heard.wanted, heard.on, heard.from_head) = (false, false, false);
         heard.ended_us = Some(now_us);
-        self.say(client, &Command::UnsubscribeChannel { channel_id: channel });
+        self.say(
+            client,
+            &Command::UnsubscribeChannel {
+                channel_id: channel,
+            },
+        );
     }
 
     fn type_somewhere(&mut self, client: usize) {
@@ -361,7 +444,10 @@ impl World {
         if !held.typist || !held.wire.pending.is_empty() || held.wire.unexplained > 0 {
             return;
         }
-        let channel = held.heard.iter().find_map(|(channel, heard)| heard.on.then_some(*channel));
+        let channel = held
+            .heard
+            .iter()
+            .find_map(|(channel, heard)| heard.on.then_some(*channel));
         let Some(channel_id) = channel else { return };
         self.clients[client].wire.typed = true;
         self.counts.add(Happening::Typing);
@@ -395,13 +481,19 @@ impl World {
             b"\"\"",
         ];
         let text = *crate::plan::pick(&mut self.random, &texts);
-        let opcode = if self.random.random_ratio(1, 6) { Opcode::Binary } else { Opcode::Text };
+        let opcode = if self.random.random_ratio(1, 6) {
+            Opcode::Binary
+        } else {
+            Opcode::Text
+        };
         self.say_frame(client, opcode, text);
     }
 
     /// A frame that no client may send.
     fn break_rules(&mut self, client: usize) {
-        let Some(link) = self.clients[client].link else { return };
+        let Some(link) = self.clients[client].link else {
+            return;
+        };
         let too_big = vec![b' '; self.plan.config.limits.message_bytes_max + 1];
         let bytes = match self.random.random_range(0..4) {
             0 => vec![0x81, 1, b'x'],
@@ -420,14 +512,20 @@ impl World {
     }
 
     fn read_slower_for_a_while(&mut self, client: usize) {
-        let reading = if self.random.random() { Reading::Slowly } else { Reading::AtOnce };
+        let reading = if self.random.random() {
+            Reading::Slowly
+        } else {
+            Reading::AtOnce
+        };
         if self.plan.odd_percent > 0 {
             self.stall(client, reading);
         }
     }
 
     pub(crate) fn leave_abruptly(&mut self, client: usize) {
-        let Some(link) = self.clients[client].link else { return };
+        let Some(link) = self.clients[client].link else {
+            return;
+        };
         self.counts.add(Happening::AbruptEnd);
         self.hang_up(link);
         self.client_lost(link);

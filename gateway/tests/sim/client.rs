@@ -129,7 +129,8 @@ pub(crate) struct Wire {
     /// Errors that name no message and are not explained yet.
     pub(crate) unexplained: usize,
     pub(crate) last_was_error: bool,
-    pub(crate) error_us: u64,
+    /// When the last subscription or error was heard of.
+    pub(crate) news_us: u64,
     pub(crate) nonsense: u32,
     pub(crate) acks_due: u32,
     pub(crate) typed: bool,
@@ -152,7 +153,7 @@ impl Default for Wire {
             resuming: BTreeMap::new(),
             unexplained: 0,
             last_was_error: false,
-            error_us: 0,
+            news_us: 0,
             nonsense: 0,
             acks_due: 0,
             typed: false,
@@ -216,7 +217,11 @@ impl Client {
         ];
         Self {
             account: Account(number % plan.users),
-            kind: if odd { *crate::plan::pick(random, &kinds) } else { Kind::Good },
+            kind: if odd {
+                *crate::plan::pick(random, &kinds)
+            } else {
+                Kind::Good
+            },
             typist: random.random_ratio(1, 4),
             arrives_us: random.random_range(0..plan.active_us / 4),
             turn: 0,
@@ -246,7 +251,10 @@ impl Client {
         if !head.starts_with("HTTP/1.1 101 ") {
             return vec![Arrived::NotUpgraded];
         }
-        assert!(head.contains(ACCEPT), "the handshake's answer fits its key: {head}");
+        assert!(
+            head.contains(ACCEPT),
+            "the handshake's answer fits its key: {head}"
+        );
         wire.upgraded = true;
         arrived.push(Arrived::Upgraded);
         let mut rest = wire.head.split_off(end + 4);
@@ -257,7 +265,9 @@ impl Client {
     /// Channels that it wants and can go on in, with what it has of them.
     pub(crate) fn wants(&self) -> Vec<(ChannelId, Seq)> {
         let wanted = self.heard.iter().filter(|(_, heard)| heard.wanted);
-        wanted.filter_map(|(channel, heard)| Some((*channel, heard.last?))).collect()
+        wanted
+            .filter_map(|(channel, heard)| Some((*channel, heard.last?)))
+            .collect()
     }
 }
 

@@ -60,8 +60,16 @@ impl ControlPlane {
     /// Accounts in one or two guilds each, and one in ten in none.
     pub(crate) fn new(plan: &Plan, random: &mut StdRng) -> Self {
         let users = (0..plan.users).map(|number| user(number, random)).collect();
-        let guilds = (0..plan.guilds).map(|number| guild(number, plan, random)).collect();
-        let mut control = Self { users, guilds, away: false, joins: Vec::new(), next_ticket: 0 };
+        let guilds = (0..plan.guilds)
+            .map(|number| guild(number, plan, random))
+            .collect();
+        let mut control = Self {
+            users,
+            guilds,
+            away: false,
+            joins: Vec::new(),
+            next_ticket: 0,
+        };
         for account in (0..plan.users).map(Account) {
             if account.0 % 10 == 9 {
                 continue;
@@ -108,13 +116,17 @@ impl ControlPlane {
 
     /// The channels that an account may use.
     pub(crate) fn channels_of(&self, account: Account) -> Vec<ChannelId> {
-        let mine = self.guilds.iter().filter(|guild| guild.members.contains(&account));
+        let mine = self
+            .guilds
+            .iter()
+            .filter(|guild| guild.members.contains(&account));
         mine.flat_map(GuildState::channels).collect()
     }
 
     /// Whether an account may use a channel.
     pub(crate) fn may(&self, account: Account, channel: ChannelId) -> bool {
-        self.guild_of(channel).is_some_and(|guild| guild.members.contains(&account))
+        self.guild_of(channel)
+            .is_some_and(|guild| guild.members.contains(&account))
     }
 
     /// Somebody who is in no guild joins one; the shards are to be told. `None` if there is
@@ -123,18 +135,29 @@ impl ControlPlane {
         if !self.joins.is_empty() {
             return None;
         }
-        let account = (0..self.users.len())
-            .map(Account)
-            .find(|account| self.guilds.iter().all(|guild| !guild.members.contains(account)))?;
+        let account = (0..self.users.len()).map(Account).find(|account| {
+            self.guilds
+                .iter()
+                .all(|guild| !guild.members.contains(account))
+        })?;
         let number = random.random_range(0..self.guilds.len());
         let guild = &mut self.guilds[number];
         guild.version += 1;
         guild.members.insert(account);
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.joins.push(Join { ticket, account, waiting: (0..shards).collect() });
+        self.joins.push(Join {
+            ticket,
+            account,
+            waiting: (0..shards).collect(),
+        });
         let (guild, version) = (guild.guild.id, guild.version);
-        Some(Invalidation { ticket, guild, version, user: self.users[account.0].id })
+        Some(Invalidation {
+            ticket,
+            guild,
+            version,
+            user: self.users[account.0].id,
+        })
     }
 
     /// A shard has dropped what it kept; returns who has now joined.
@@ -158,19 +181,39 @@ impl ControlPlane {
     fn access(&self, user: UserId, channel: ChannelId) -> Answer {
         let Some(guild) = self.guild_of(channel) else {
             let guild = GuildId::from_u128(0);
-            return Answer::Access { guild, guild_version: 0, access: Access::NoSuchChannel };
+            return Answer::Access {
+                guild,
+                guild_version: 0,
+                access: Access::NoSuchChannel,
+            };
         };
-        let is_member = guild.members.iter().any(|account| self.users[account.0].id == user);
-        let access = if is_member { Access::Member } else { Access::NotMember };
-        Answer::Access { guild: guild.guild.id, guild_version: guild.version, access }
+        let is_member = guild
+            .members
+            .iter()
+            .any(|account| self.users[account.0].id == user);
+        let access = if is_member {
+            Access::Member
+        } else {
+            Access::NotMember
+        };
+        Answer::Access {
+            guild: guild.guild.id,
+            guild_version: guild.version,
+            access,
+        }
     }
 
     fn guild_of(&self, channel: ChannelId) -> Option<&GuildState> {
-        self.guilds.iter().find(|guild| guild.channels().any(|held| held == channel))
+        self.guilds
+            .iter()
+            .find(|guild| guild.channels().any(|held| held == channel))
     }
 
     fn fragments(&self, account: Account) -> Vec<Arc<GuildFragment>> {
-        let mine = self.guilds.iter().filter(|guild| guild.members.contains(&account));
+        let mine = self
+            .guilds
+            .iter()
+            .filter(|guild| guild.members.contains(&account));
         mine.map(|guild| Arc::new(guild.fragment())).collect()
     }
 }
@@ -221,5 +264,9 @@ fn guild(number: usize, plan: &Plan, random: &mut StdRng) -> GuildState {
         channels,
         member_count: 0,
     };
-    GuildState { guild, version: 1, members: BTreeSet::new() }
+    GuildState {
+        guild,
+        version: 1,
+        members: BTreeSet::new(),
+    }
 }

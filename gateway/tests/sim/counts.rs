@@ -89,7 +89,9 @@ pub(crate) struct Counts {
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { counts: [0; Happening::ALL.len()] }
+        Self {
+            counts: [0; Happening::ALL.len()],
+        }
     }
 }
 
@@ -113,7 +115,10 @@ impl Counts {
 
     /// What never happened.
     pub(crate) fn missing(&self) -> Vec<Happening> {
-        Happening::ALL.into_iter().filter(|happening| self.of(*happening) == 0).collect()
+        Happening::ALL
+            .into_iter()
+            .filter(|happening| self.of(*happening) == 0)
+            .collect()
     }
 
     /// One line of text.

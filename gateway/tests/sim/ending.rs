@@ -66,7 +66,9 @@ impl World {
         if self.node().is_none_or(|node| node.draining) {
             return vec!["the node is not up".to_owned()];
         }
-        (0..self.clients.len()).filter_map(|client| self.unsettled_client(client)).collect()
+        (0..self.clients.len())
+            .filter_map(|client| self.unsettled_client(client))
+            .collect()
     }
 
     fn unsettled_client(&self, client: usize) -> Option<String> {
@@ -114,13 +116,25 @@ impl World {
         let first = self.next_ticket + 1;
         for shard in 0..self.shards {
             self.next_ticket += 1;
-            let message = ToShard::Status { ticket: self.next_ticket };
-            self.put(0, Event::FromControl { epoch: self.epoch, shard, message });
+            let message = ToShard::Status {
+                ticket: self.next_ticket,
+            };
+            self.put(
+                0,
+                Event::FromControl {
+                    epoch: self.epoch,
+                    shard,
+                    message,
+                },
+            );
         }
         self.run_until(self.now_us + 2 * LOOK_US + 2 * self.plan.control.max_us);
         for ticket in first..=self.next_ticket {
             let status = self.statuses.get(&ticket).expect("a shard says how it is");
-            assert!(status.connections == 0 && status.sessions == 0, "left behind: {status:?}");
+            assert!(
+                status.connections == 0 && status.sessions == 0,
+                "left behind: {status:?}"
+            );
             assert!(status.store_error.is_none(), "{status:?}");
         }
     }
@@ -133,7 +147,11 @@ impl World {
         let log = log.unwrap_or_else(|error| panic!("the store does not open again: {error}"));
         let stored: usize = log.values().map(Vec::len).sum();
         self.show_log(log);
-        assert_eq!(stored, self.oracle.messages(), "what is stored is what was seen");
+        assert_eq!(
+            stored,
+            self.oracle.messages(),
+            "what is stored is what was seen"
+        );
     }
 
     /// Shows the oracle what is in the log.
@@ -143,6 +161,10 @@ impl World {
             let verdict = self.oracle.log(channel, entries);
             self.check(verdict);
         }
-        assert!(log.is_empty(), "channels that nobody made: {:?}", log.keys());
+        assert!(
+            log.is_empty(),
+            "channels that nobody made: {:?}",
+            log.keys()
+        );
     }
 }

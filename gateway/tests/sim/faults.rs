@@ -25,7 +25,8 @@ const DRAIN_LOOK_US: u64 = 100_000;
 
 impl World {
     pub(crate) fn fault(&mut self, fault: Fault) {
-        self.trace.note(self.now_us, format_args!("fault: {fault:?}"));
+        self.trace
+            .note(self.now_us, format_args!("fault: {fault:?}"));
         match fault {
             Fault::PowerCut => {
                 self.counts.add(Happening::PowerCut);
@@ -39,7 +40,11 @@ impl World {
                 self.end_node();
             }
             Fault::DiskError => {
-                let op = if self.random.random() { DiskOp::Write } else { DiskOp::Sync };
+                let op = if self.random.random() {
+                    DiskOp::Write
+                } else {
+                    DiskOp::Sync
+                };
                 self.disk.fail_next(op, SimFault::Io);
             }
             Fault::DiskFull { us } => {
@@ -65,9 +70,13 @@ impl World {
 
     /// The store has failed: the process ends, and what it wrote is where it is.
     pub(crate) fn store_failed(&mut self, error: &StoreError) {
-        assert!(matches!(error, StoreError::Disk(_)), "the store failed by itself: {error}");
+        assert!(
+            matches!(error, StoreError::Disk(_)),
+            "the store failed by itself: {error}"
+        );
         self.counts.add(Happening::DiskError);
-        self.trace.note(self.now_us, format_args!("the store failed: {error}"));
+        self.trace
+            .note(self.now_us, format_args!("the store failed: {error}"));
         self.end_node();
     }
 
@@ -79,7 +88,8 @@ impl World {
 
     /// The process is gone; it will be started again.
     pub(crate) fn end_node(&mut self) {
-        self.trace.note(self.now_us, format_args!("the process ends"));
+        self.trace
+            .note(self.now_us, format_args!("the process ends"));
         self.power = Power::Down;
         self.epoch += 1;
         for link in 0..self.links.len() {
@@ -98,7 +108,11 @@ impl World {
     fn lose(&mut self, link: usize) {
         let after_us = self.plan.network.draw(&mut self.random);
         let rest_us = self.links[link].to_client_us.max(self.now_us);
-        let at_us = if self.random.random() { rest_us } else { self.now_us + after_us };
+        let at_us = if self.random.random() {
+            rest_us
+        } else {
+            self.now_us + after_us
+        };
         self.put(at_us - self.now_us, Event::ClientSeesEnd { link });
     }
 
@@ -113,23 +127,32 @@ impl World {
         }
         self.shards = shards;
         if self.epoch > 0 && !self.winding && self.random.random_ratio(1, 6) {
-            self.disk.cut_power_at(self.disk.changes() + self.random.random_range(1..12));
+            self.disk
+                .cut_power_at(self.disk.changes() + self.random.random_range(1..12));
         }
-        self.trace.note(self.now_us, format_args!("start with {shards} shards"));
+        self.trace
+            .note(self.now_us, format_args!("start with {shards} shards"));
+        self.clock_step_ms = self.random.random_range(-1_500..=1_500);
+        let wall_ms = self.wall_ms();
         let seed = self.random.random();
         let (config, store) = (self.plan.config.clone(), self.plan.store);
-        let starting = start(self.disk.clone(), config, store, shards, seed);
+        let starting = start(self.disk.clone(), config, store, shards, seed, wall_ms);
         self.power = Power::Starting(Box::pin(starting));
     }
 
     /// Moves recovery on.
     pub(crate) fn poll_start(&mut self) {
-        let Power::Starting(task) = &mut self.power else { return };
-        let Poll::Ready(found) = poll_once(task) else { return };
+        let Power::Starting(task) = &mut self.power else {
+            return;
+        };
+        let Poll::Ready(found) = poll_once(task) else {
+            return;
+        };
         match found {
             Ok(found) => self.serve(found),
             Err(StoreError::Disk(error)) => {
-                self.trace.note(self.now_us, format_args!("recovery: {error}"));
+                self.trace
+                    .note(self.now_us, format_args!("recovery: {error}"));
                 if self.disk.has_power() {
                     self.end_node();
                 } else {
@@ -146,21 +169,29 @@ impl World {
         if torn > 0 {
             self.counts.add(Happening::TornTail);
         }
-        self.trace.note(self.now_us, format_args!("serving; torn tails: {torn}"));
+        self.trace
+            .note(self.now_us, format_args!("serving; torn tails: {torn}"));
         self.show_log(log);
-        self.clock_step_ms = self.random.random_range(-1_500..=1_500);
         self.forget_time();
         let shards = self.shards;
         self.power = Power::Up(Box::new(node));
         for shard in 0..shards {
             let after_us = self.random.random_range(0..100_000);
-            self.put(after_us, Event::Tick { epoch: self.epoch, shard });
+            self.put(
+                after_us,
+                Event::Tick {
+                    epoch: self.epoch,
+                    shard,
+                },
+            );
         }
     }
 
     /// The process is asked to end.
     fn drain(&mut self) {
-        let Some(node) = self.node().filter(|node| !node.draining) else { return };
+        let Some(node) = self.node().filter(|node| !node.draining) else {
+            return;
+        };
         node.draining = true;
         let shards = u16::try_from(node.hosts.len()).expect("few shards");
         self.counts.add(Happening::Drain);
@@ -190,11 +221,24 @@ impl World {
     fn somebody_joins(&mut self) {
         let shards = self.node().map_or(0, |node| node.hosts.len());
         let shards = u16::try_from(shards).expect("few shards");
-        let Some(invalidation) = self.control.join(shards, &mut self.random) else { return };
+        let Some(invalidation) = self.control.join(shards, &mut self.random) else {
+            return;
+        };
         self.counts.add(Happening::Joined);
-        let Invalidation { ticket, guild, version, user } = invalidation;
+        let Invalidation {
+            ticket,
+            guild,
+            version,
+            user,
+        } = invalidation;
         let (user, channel) = (Some(user), None);
-        self.tell_shards(&ToShard::Invalidate { ticket, guild, version, user, channel });
+        self.tell_shards(&ToShard::Invalidate {
+            ticket,
+            guild,
+            version,
+            user,
+            channel,
+        });
         if shards == 0 {
             for account in self.control.shards_gone() {
                 self.joined(account);

@@ -6,9 +6,7 @@
 //! Invariants: nothing is heard that was not asked for; every answer belongs to one question.
 
 use throng_protocol::frame::Opcode;
-use throng_protocol::{
-    ChannelId, CloseReason, ErrorCode, Event, Message, MessageId, Nonce, Seq,
-};
+use throng_protocol::{ChannelId, CloseReason, ErrorCode, Event, Message, MessageId, Nonce, Seq};
 
 use crate::client::{Arrived, Asked, Kind, Stage};
 use crate::counts::Happening;
@@ -54,14 +52,20 @@ impl World {
             Arrived::Event(event) => match &**event {
                 Event::MessageCreate { message } => {
                     let (channel, seq) = (message.channel_id, message.seq);
-                    self.trace.note(now_us, format_args!("c{client} hears {channel:?} {seq}"));
+                    self.trace
+                        .note(now_us, format_args!("c{client} hears {channel:?} {seq}"));
                 }
                 Event::Ready { .. } | Event::GuildCreate { .. } => {
-                    self.trace.note(now_us, format_args!("c{client} hears of its guilds"));
+                    self.trace
+                        .note(now_us, format_args!("c{client} hears of its guilds"));
                 }
-                event => self.trace.note(now_us, format_args!("c{client} hears {event:?}")),
+                event => self
+                    .trace
+                    .note(now_us, format_args!("c{client} hears {event:?}")),
             },
-            other => self.trace.note(now_us, format_args!("c{client} hears {other:?}")),
+            other => self
+                .trace
+                .note(now_us, format_args!("c{client} hears {other:?}")),
         }
     }
 
@@ -82,14 +86,20 @@ impl World {
                 *due = due.checked_sub(1).expect("a heartbeat is answered once");
             }
             Event::MessageCreate { message } => self.message(client, link, message),
-            Event::MessageAck { nonce, message_id, seq } => {
+            Event::MessageAck {
+                nonce,
+                message_id,
+                seq,
+            } => {
                 self.acked(client, link, *nonce, *message_id, *seq);
             }
             Event::TypingStart { channel_id, .. } | Event::TypingStop { channel_id, .. } => {
                 self.check_may_hear(client, link, *channel_id);
             }
             Event::GuildCreate { .. } => self.counts.add(Happening::GuildCreate),
-            Event::Subscribed { channel_id, seq, .. } => {
+            Event::Subscribed {
+                channel_id, seq, ..
+            } => {
                 self.subscribed(client, link, *channel_id, *seq);
             }
             Event::Resync { channels, .. } => {
@@ -107,10 +117,20 @@ impl World {
                     self.client_turn(client, retry_after_ms * 1_000);
                 }
             }
-            Event::Error { code, nonce: Some(nonce), retry_after_ms, .. } => {
+            Event::Error {
+                code,
+                nonce: Some(nonce),
+                retry_after_ms,
+                ..
+            } => {
                 self.message_refused(client, *code, *nonce, *retry_after_ms);
             }
-            Event::Error { code, nonce: None, retry_after_ms, message } => {
+            Event::Error {
+                code,
+                nonce: None,
+                retry_after_ms,
+                message,
+            } => {
                 self.refused(client, *code, *retry_after_ms, message);
             }
         }
@@ -152,7 +172,9 @@ impl World {
             content: Some(message.content.clone()),
             nonce: message.nonce,
         };
-        let verdict = self.oracle.delivered(Listener(link), channel, message.seq, entry);
+        let verdict = self
+            .oracle
+            .delivered(Listener(link), channel, message.seq, entry);
         self.check(verdict);
         if message.nonce.is_none() {
             self.counts.add(Happening::ReplayedMessage);
@@ -163,9 +185,18 @@ impl World {
 
     fn check_may_hear(&mut self, client: usize, link: usize, channel: ChannelId) {
         let account = self.clients[client].account;
-        assert!(self.control.may(account, channel), "client {client} hears a foreign channel");
-        let heard = self.clients[client].heard.get(&channel).copied().unwrap_or_default();
-        let over = heard.ended_us.is_some_and(|ended_us| ended_us + UNSUBSCRIBED_US < self.now_us);
+        assert!(
+            self.control.may(account, channel),
+            "client {client} hears a foreign channel"
+        );
+        let heard = self.clients[client]
+            .heard
+            .get(&channel)
+            .copied()
+            .unwrap_or_default();
+        let over = heard
+            .ended_us
+            .is_some_and(|ended_us| ended_us + UNSUBSCRIBED_US < self.now_us);
         assert!(
             heard.on || !over || !self.links[link].healthy,
             "client {client} still hears {channel:?}, which it has long left"
@@ -173,13 +204,20 @@ impl World {
     }
 
     fn subscribed(&mut self, client: usize, link: usize, channel: ChannelId, head: Seq) {
+        let now_us = self.now_us;
         let wire = &mut self.clients[client].wire;
+        wire.news_us = now_us;
         let Some(Asked { from, known, .. }) = wire.pending.remove(&channel) else {
             panic!("client {client} is subscribed to {channel:?} without having asked")
         };
         let account = self.clients[client].account;
-        assert!(self.control.may(account, channel), "client {client} got into a foreign channel");
-        let verdict = self.oracle.subscribed(Listener(link), channel, head, from, known);
+        assert!(
+            self.control.may(account, channel),
+            "client {client} got into a foreign channel"
+        );
+        let verdict = self
+            .oracle
+            .subscribed(Listener(link), channel, head, from, known);
         self.check(verdict);
         let heard = self.clients[client].heard.entry(channel).or_default();
         heard.on = true;
@@ -224,7 +262,11 @@ impl World {
         self.answered(client, nonce);
         let held = &mut self.clients[client];
         let known = held.stored.iter().find(|stored| stored.nonce == nonce);
-        let channel = match held.outgoing.iter().position(|outgoing| outgoing.nonce == nonce) {
+        let channel = match held
+            .outgoing
+            .iter()
+            .position(|outgoing| outgoing.nonce == nonce)
+        {
             Some(at) => {
                 let stored = held.outgoing.remove(at);
                 let channel = stored.channel;
@@ -243,8 +285,15 @@ impl World {
             },
         };
         let account = self.clients[client].account;
-        assert!(self.control.may(account, channel), "client {client} wrote to a foreign channel");
-        let key = Key { author: self.control.user(account), channel, nonce };
+        assert!(
+            self.control.may(account, channel),
+            "client {client} wrote to a foreign channel"
+        );
+        let key = Key {
+            author: self.control.user(account),
+            channel,
+            nonce,
+        };
         let verdict = self.oracle.acked(Listener(link), key, id, seq);
         self.check(verdict);
     }
@@ -270,14 +319,23 @@ impl World {
                 self.counts.add(Happening::Denied);
                 let refused = |held: &crate::client::Outgoing| held.nonce == nonce;
                 let outgoing = &mut self.clients[client].outgoing;
-                let member = outgoing.iter().find(|held| refused(held)).map(|held| held.member);
-                assert!(member != Some(true), "client {client} is a member and was turned away");
+                let member = outgoing
+                    .iter()
+                    .find(|held| refused(held))
+                    .map(|held| held.member);
+                assert!(
+                    member != Some(true),
+                    "client {client} is a member and was turned away"
+                );
                 return outgoing.retain(|held| !refused(held));
             }
             other => panic!("client {client}: {other} answers a message"),
         };
         let due_us = self.now_us + after_us;
-        let held = self.clients[client].outgoing.iter_mut().find(|held| held.nonce == nonce);
+        let held = self.clients[client]
+            .outgoing
+            .iter_mut()
+            .find(|held| held.nonce == nonce);
         if let Some(outgoing) = held {
             outgoing.due_us = Some(due_us);
         }
@@ -296,7 +354,10 @@ impl World {
         let wire = &mut held.wire;
         if code == ErrorCode::InvalidPayload {
             self.counts.add(Happening::Garbage);
-            wire.nonsense = wire.nonsense.checked_sub(1).expect("nonsense is answered once");
+            wire.nonsense = wire
+                .nonsense
+                .checked_sub(1)
+                .expect("nonsense is answered once");
             return;
         }
         if held.stage == Stage::Identifying {
@@ -304,32 +365,38 @@ impl World {
             wire.identify_us = Some(now_us + retry_after_ms.unwrap_or(500) * 1_000);
             return;
         }
-        assert!(held.stage == Stage::Ready, "client {client}: {code} {message}");
+        assert!(
+            held.stage == Stage::Ready,
+            "client {client}: {code} {message}"
+        );
         match code {
             ErrorCode::Unavailable => self.counts.add(Happening::Unavailable),
             ErrorCode::PermissionDenied | ErrorCode::ChannelNotFound => {
                 self.counts.add(Happening::Denied);
                 let foreign = wire.pending.values().any(|asked| !asked.member);
-                assert!(foreign, "client {client} is a member and was turned away: {message}");
+                assert!(
+                    foreign,
+                    "client {client} is a member and was turned away: {message}"
+                );
             }
             other => panic!("client {client}: {other} {message}"),
         }
         wire.unexplained += 1;
         wire.last_was_error = true;
-        wire.error_us = now_us;
+        wire.news_us = now_us;
     }
 
     /// The server has said that it ends the connection, and why.
     fn closed(&mut self, client: usize, link: usize, code: Option<u16>) {
         let held = &self.clients[client];
         let reasons = CloseReason::ALL;
-        let reason = reasons.into_iter().find(|reason| Some(reason.code()) == code);
+        let reason = reasons
+            .into_iter()
+            .find(|reason| Some(reason.code()) == code);
         let healthy = self.links[link].healthy;
         match reason {
             Some(CloseReason::Normal) => assert!(held.wire.leaving),
-            Some(
-                CloseReason::ProtocolError | CloseReason::InvalidUtf8 | CloseReason::TooBig,
-            ) => {
+            Some(CloseReason::ProtocolError | CloseReason::InvalidUtf8 | CloseReason::TooBig) => {
                 assert!(held.wire.leaving, "client {client} broke no rule: {code:?}");
                 self.counts.add(Happening::ProtocolViolation);
             }
@@ -339,17 +406,26 @@ impl World {
                 self.counts.add(Happening::UnidentifiedClosed);
             }
             Some(CloseReason::BadToken) => {
-                assert!(held.kind == Kind::Forger, "client {client} has a good token");
+                assert!(
+                    held.kind == Kind::Forger,
+                    "client {client} has a good token"
+                );
                 self.counts.add(Happening::BadToken);
             }
             Some(CloseReason::SlowConsumer) => assert!(!healthy, "client {client} is not slow"),
             Some(CloseReason::HeartbeatTimeout) => {
-                assert!(held.kind == Kind::Silent || !healthy, "client {client} was not silent");
+                assert!(
+                    held.kind == Kind::Silent || !healthy,
+                    "client {client} was not silent"
+                );
                 self.counts.add(Happening::SilentClosed);
             }
             Some(CloseReason::TooManySessions) => self.counts.add(Happening::TooManySessions),
             Some(CloseReason::GoingAway) => {
-                assert!(self.node().is_none_or(|node| node.draining), "nobody asked to end");
+                assert!(
+                    self.node().is_none_or(|node| node.draining),
+                    "nobody asked to end"
+                );
                 self.counts.add(Happening::DrainOutlasted);
             }
             None => panic!("client {client} is closed with {code:?}"),
@@ -372,7 +448,8 @@ impl World {
         if self.clients[client].link != Some(link) {
             return;
         }
-        self.trace.note(self.now_us, format_args!("c{client} is offline"));
+        self.trace
+            .note(self.now_us, format_args!("c{client} is offline"));
         self.oracle.gone(Listener(link));
         let held = &mut self.clients[client];
         held.link = None;

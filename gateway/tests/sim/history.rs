@@ -15,6 +15,12 @@ use crate::counts::Happening;
 use crate::oracle::{Entry, Violation};
 use crate::world::{BROWSE_US, Event, World};
 
+/// At the end pages are read around every so many-th message.
+const QUERIES_STEP: usize = 41;
+
+/// The longest that a page takes when nothing else happens.
+const ANSWER_US_MAX: u64 = 20_000_000;
+
 /// A page that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Browsed {
@@ -36,7 +42,12 @@ impl World {
         let channel = channels[self.random.random_range(0..channels.len())];
         let limit = self.random.random_range(1..=100);
         let query = self.some_query(channel);
-        self.ask_page(Browsed { channel, query, limit, exact: false });
+        self.ask_page(Browsed {
+            channel,
+            query,
+            limit,
+            exact: false,
+        });
     }
 
     fn some_query(&mut self, channel: ChannelId) -> HistoryQuery {
@@ -56,24 +67,40 @@ impl World {
     }
 
     fn ask_page(&mut self, browsed: Browsed) {
-        let Browsed { channel, query, limit, .. } = browsed;
+        let Browsed {
+            channel,
+            query,
+            limit,
+            ..
+        } = browsed;
         let Some(node) = self.node() else { return };
         let shard = node.topology.shard_of(&Topic::Channel(*channel.as_bytes()));
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         self.browsing.insert(ticket, browsed);
-        let message = ToShard::History { ticket, channel, query, limit };
+        let message = ToShard::History {
+            ticket,
+            channel,
+            query,
+            limit,
+        };
         let after_us = self.plan.control.draw(&mut self.random);
-        self.put(after_us, Event::FromControl { epoch: self.epoch, shard, message });
+        self.put(
+            after_us,
+            Event::FromControl {
+                epoch: self.epoch,
+                shard,
+                message,
+            },
+        );
     }
 
     /// A shard has answered.
-    pub(crate) fn page_arrived(
-        &mut self,
-        ticket: u64,
-        result: Result<Vec<Message>, HistoryError>,
-    ) {
-        let browsed = self.browsing.remove(&ticket).expect("a page is answered once");
+    pub(crate) fn page_arrived(&mut self, ticket: u64, result: Result<Vec<Message>, HistoryError>) {
+        let browsed = self
+            .browsing
+            .remove(&ticket)
+            .expect("a page is answered once");
         let mut messages = match result {
             Ok(messages) => messages,
             Err(HistoryError::Unavailable) => {
@@ -105,41 +132,48 @@ impl World {
         };
         self.exact_pages += u64::from(browsed.exact);
         if !right {
-            self.check(Err(Violation::WrongPage { channel, expected, found }));
+            self.check(Err(Violation::WrongPage {
+                channel,
+                expected,
+                found,
+            }));
         }
     }
 
     /// Reads every channel in every way, page by page, and compares.
     pub(crate) fn read_all_history(&mut self) {
         for channel in self.control.channels() {
-            let places = self.oracle.places(channel);
-            let exact = true;
-            let mut ask = |query| {
-                let limit = self.random.random_range(1..=100);
-                self.ask_page(Browsed { channel, query, limit, exact });
-            };
-            ask(HistoryQuery::Newest);
-            for (_, id) in places.iter().step_by(17) {
-                ask(HistoryQuery::Before(*id));
-                ask(HistoryQuery::After(*id));
-                ask(HistoryQuery::Around(*id));
-                ask(HistoryQuery::Around(MessageId::from_u128(id.as_u128() + 1)));
+            let mut queries = vec![
+                HistoryQuery::Newest,
+                HistoryQuery::After(MessageId::from_u128(0)),
+                HistoryQuery::Before(MessageId::from_u128(u128::MAX)),
+            ];
+            for (_, id) in self.oracle.places(channel).into_iter().step_by(QUERIES_STEP) {
+                let behind = MessageId::from_u128(id.as_u128() + 1);
+                queries.extend([HistoryQuery::Before(id), HistoryQuery::After(id)]);
+                queries.extend([HistoryQuery::Around(id), HistoryQuery::Around(behind)]);
             }
-            ask(HistoryQuery::After(MessageId::from_u128(0)));
-            ask(HistoryQuery::Before(MessageId::from_u128(u128::MAX)));
+            for query in queries {
+                self.read_exactly(channel, query);
+            }
         }
-        let mut patience = 600;
+    }
+
+    fn read_exactly(&mut self, channel: ChannelId, query: HistoryQuery) {
+        let limit = self.random.random_range(1..=100);
+        self.ask_page(Browsed { channel, query, limit, exact: true });
+        let latest_us = self.now_us + ANSWER_US_MAX;
         while self.browsing.values().any(|browsed| browsed.exact) {
-            assert!(patience > 0, "{} pages are not answered", self.browsing.len());
-            patience -= 1;
-            self.run_until(self.now_us + 100_000);
+            assert!(self.now_us < latest_us, "{query:?} of {channel:?} is not answered");
+            self.step();
         }
     }
 }
 
 /// What a page must hold, oldest first.
 fn expected(places: &[(Seq, MessageId)], query: HistoryQuery, limit: usize) -> Vec<Seq> {
-    let count = |keep: &dyn Fn(MessageId) -> bool| places.iter().filter(|(_, id)| keep(*id)).count();
+    let count =
+        |keep: &dyn Fn(MessageId) -> bool| places.iter().filter(|(_, id)| keep(*id)).count();
     let (from, to) = match query {
         HistoryQuery::Newest => (places.len().saturating_sub(limit), places.len()),
         HistoryQuery::Before(id) => {
@@ -153,7 +187,10 @@ fn expected(places: &[(Seq, MessageId)], query: HistoryQuery, limit: usize) -> V
         HistoryQuery::Around(id) => {
             let middle = count(&|other| other < id);
             let before = limit / 2;
-            (middle.saturating_sub(before), places.len().min(middle + limit - before))
+            (
+                middle.saturating_sub(before),
+                places.len().min(middle + limit - before),
+            )
         }
     };
     places[from..to].iter().map(|(seq, _)| *seq).collect()

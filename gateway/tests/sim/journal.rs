@@ -23,7 +23,10 @@ pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// What the journal is asked.
 enum Request {
-    Append { commit: CommitId, records: Vec<Record> },
+    Append {
+        commit: CommitId,
+        records: Vec<Record>,
+    },
     /// Nothing was written for a while.
     Seal,
     /// The end, in order.
@@ -74,7 +77,10 @@ impl StoreTasks {
 
     pub(crate) fn append(&mut self, commit: CommitId, records: Vec<Record>) {
         self.appends += 1;
-        self.mailbox.borrow_mut().requests.push_back(Request::Append { commit, records });
+        self.mailbox
+            .borrow_mut()
+            .requests
+            .push_back(Request::Append { commit, records });
     }
 
     pub(crate) fn read(&mut self, read: ReadId, locations: Vec<Location>) {
@@ -120,13 +126,17 @@ impl StoreTasks {
             inputs.push(Input::Committed { commit, result });
         }
         if let Some(upkeep) = mailbox.upkeep.take() {
-            self.upkeeps.push(Box::pin(async move { upkeep.run().await.map(|_| ()) }));
+            self.upkeeps
+                .push(Box::pin(async move { upkeep.run().await.map(|_| ()) }));
         }
         drop(mailbox);
         self.reads.retain_mut(|(read, task)| match poll_once(task) {
             Poll::Pending => true,
             Poll::Ready(result) => {
-                inputs.push(Input::Page { read: *read, result });
+                inputs.push(Input::Page {
+                    read: *read,
+                    result,
+                });
                 false
             }
         });
@@ -134,7 +144,9 @@ impl StoreTasks {
     }
 
     fn poll_journal(&mut self) -> Health {
-        let Some(journal) = &mut self.journal else { return Health::Closed };
+        let Some(journal) = &mut self.journal else {
+            return Health::Closed;
+        };
         match poll_once(journal) {
             Poll::Pending => Health::Running,
             Poll::Ready(ended) => {
@@ -162,10 +174,7 @@ pub(crate) fn poll_once<T>(task: &mut Task<T>) -> Poll<T> {
     task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-async fn journal(
-    mut log: Log<SimDisk>,
-    mailbox: Rc<RefCell<Mailbox>>,
-) -> Result<(), StoreError> {
+async fn journal(mut log: Log<SimDisk>, mailbox: Rc<RefCell<Mailbox>>) -> Result<(), StoreError> {
     let mut segment = None;
     loop {
         match next(&mailbox).await {
@@ -198,7 +207,9 @@ async fn write(
     log: &mut Log<SimDisk>,
     records: &[Record],
 ) -> Result<Result<Vec<Location>, CommitRefused>, StoreError> {
-    let now_ms = records.last().map_or(0, |record| record.message.timestamp_ms());
+    let now_ms = records
+        .last()
+        .map_or(0, |record| record.message.timestamp_ms());
     match log.commit(now_ms, records).await {
         Ok(locations) => Ok(Ok(locations)),
         Err(CommitError::Full(_)) => Ok(Err(CommitRefused)),

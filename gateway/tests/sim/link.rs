@@ -113,7 +113,11 @@ impl Link {
         while self.room > 0 && self.begin(joiner) {
             let left = self.in_flight.len() - self.accepted;
             let whole = left.min(self.room);
-            let piece = if random.random_ratio(4, 5) { whole } else { random.random_range(1..=whole) };
+            let piece = if random.random_ratio(4, 5) {
+                whole
+            } else {
+                random.random_range(1..=whole)
+            };
             pieces.push(self.in_flight.slice(self.accepted..self.accepted + piece));
             self.accepted += piece;
             self.room -= piece;

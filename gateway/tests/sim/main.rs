@@ -71,7 +71,10 @@ fn run(plan: Plan, aloud: bool, course: impl FnOnce(&mut World)) -> Outcome {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
+    )
 }
 
 /// Runs seeds on every core; returns all counts together.
@@ -88,8 +91,13 @@ fn run_seeds(seeds: u64) -> Counts {
             match ran {
                 Ok(outcome) => {
                     let messages = outcome.messages;
-                    println!("seed {seed}: {messages} messages, {}", outcome.counts.line());
-                    all.lock().expect("no panic holds it").merge(&outcome.counts);
+                    println!(
+                        "seed {seed}: {messages} messages, {}",
+                        outcome.counts.line()
+                    );
+                    all.lock()
+                        .expect("no panic holds it")
+                        .merge(&outcome.counts);
                 }
                 Err(_) => failed.lock().expect("no panic holds it").push(seed),
             }
@@ -116,7 +124,10 @@ fn seeds() {
     let seeds = number("THRONG_SIM_SEEDS").unwrap_or(SEEDS);
     let counts = run_seeds(seeds);
     let missing = counts.missing();
-    assert!(seeds < SEEDS || missing.is_empty(), "none of the seeds did this: {missing:?}");
+    assert!(
+        seeds < SEEDS || missing.is_empty(),
+        "none of the seeds did this: {missing:?}"
+    );
 }
 
 /// A seed decides everything: two runs of it are the same, line by line.

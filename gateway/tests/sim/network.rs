@@ -22,11 +22,24 @@ impl World {
     pub(crate) fn connect(&mut self, client: usize) -> Option<usize> {
         let is_draining = self.node().is_none_or(|node| node.draining);
         let may_connect = !is_draining || self.random_below(4) == 0;
-        let shards = self.node().filter(|node| may_connect && !node.closing)?.hosts.len();
+        let shards = self
+            .node()
+            .filter(|node| may_connect && !node.closing)?
+            .hosts
+            .len();
         let shard = u16::try_from(self.random_below(shards as u64)).expect("few shards");
-        let nobody = ConnId { index: 0, generation: 0 };
+        let nobody = ConnId {
+            index: 0,
+            generation: 0,
+        };
         let link = self.links.len();
-        self.links.push(Link::new(client, self.epoch, shard, nobody, self.plan.room_bytes));
+        self.links.push(Link::new(
+            client,
+            self.epoch,
+            shard,
+            nobody,
+            self.plan.room_bytes,
+        ));
         let after_us = self.plan.network.draw(&mut self.random);
         self.links[link].to_server_us = self.now_us + after_us;
         self.put(after_us, Event::Accept { link });
@@ -57,19 +70,38 @@ impl World {
     }
 
     pub(crate) fn arrives_at_server(&mut self, link: usize, mut bytes: Vec<u8>) {
-        let Link { served, closing, shard, conn, .. } = self.links[link];
+        let Link {
+            served,
+            closing,
+            shard,
+            conn,
+            ..
+        } = self.links[link];
         if served && !closing {
-            self.give(shard, Input::Received { conn, bytes: &mut bytes });
+            self.give(
+                shard,
+                Input::Received {
+                    conn,
+                    bytes: &mut bytes,
+                },
+            );
         }
     }
 
     /// Lets a socket send what it can, and looks whether that was its end.
     pub(crate) fn pump(&mut self, link: usize) {
-        let Link { served, shard, conn, .. } = self.links[link];
+        let Link {
+            served,
+            shard,
+            conn,
+            ..
+        } = self.links[link];
         if !served {
             return;
         }
-        let crate::world::Power::Up(node) = &mut self.power else { return };
+        let crate::world::Power::Up(node) = &mut self.power else {
+            return;
+        };
         let host = &mut node.hosts[usize::from(shard)];
         let pieces = self.links[link].send(&mut host.joiner, &mut self.random);
         if self.links[link].take_writable() {
@@ -92,18 +124,14 @@ impl World {
         if !self.links[link].held {
             return;
         }
-        match self.links[link].reading {
-            Reading::AtOnce => {
-                let mut bytes = bytes.to_vec();
-                let count = bytes.len();
-                self.client_hears(link, &mut bytes);
-                self.read(link, count);
-            }
-            Reading::Slowly | Reading::Not => {
-                self.links[link].unread.extend(bytes.iter());
-                self.look_later(link);
-            }
+        let reads_at_once = self.links[link].reading == Reading::AtOnce;
+        if reads_at_once && self.links[link].unread.is_empty() {
+            let mut bytes = bytes.to_vec();
+            self.client_hears(link, &mut bytes);
+            return self.read(link, bytes.len());
         }
+        self.links[link].unread.extend(bytes.iter());
+        self.look_later(link);
     }
 
     /// A client changes how it reads.
@@ -114,7 +142,9 @@ impl World {
     }
 
     fn look_later(&mut self, link: usize) {
-        let Link { look_due, reading, .. } = self.links[link];
+        let Link {
+            look_due, reading, ..
+        } = self.links[link];
         let waits = !self.links[link].unread.is_empty();
         if waits && !look_due && reading != Reading::Not {
             self.links[link].look_due = true;

@@ -88,12 +88,20 @@ pub(crate) async fn start(
     store: StoreConfig,
     shards: u16,
     seed: u64,
+    wall_ms: u64,
 ) -> Result<Found, StoreError> {
     let root = Path::new(ROOT);
     let recovered = recover(&disk, root, &store).await?;
     let log = read_all(&disk, &recovered, store).await?;
     let torn = recovered.report.torn.len();
-    let Recovered { index, newest_ms, segments, recent, lock, .. } = recovered;
+    let Recovered {
+        index,
+        newest_ms,
+        segments,
+        recent,
+        lock,
+        ..
+    } = recovered;
     let topology = Topology::single(shards);
     let owner = |channel: ChannelKey| usize::from(topology.shard_of(&Topic::Channel(channel.0)));
     let indexes = index.split(usize::from(shards), owner);
@@ -104,8 +112,16 @@ pub(crate) async fn start(
     let at_least_ms = newest_ms + 1;
     let mut hosts = Vec::new();
     for ((id, index), recent) in (0..shards).zip(indexes).zip(recents) {
-        let log =
-            Log::open(disk.clone(), root, store, id, shards, &segments, at_least_ms).await?;
+        let log = Log::open(
+            disk.clone(),
+            root,
+            store,
+            id,
+            shards,
+            &segments,
+            at_least_ms,
+        )
+        .await?;
         let reader = Reader::new(disk.clone(), root, log.segments(), store);
         let seed = seed ^ u64::from(id) << 32;
         let start = ShardStart {
@@ -113,7 +129,7 @@ pub(crate) async fn start(
             shards,
             config: config.clone(),
             seed,
-            now_ms: at_least_ms,
+            now_ms: at_least_ms.max(wall_ms),
             index,
             recent,
         };
@@ -203,7 +219,10 @@ impl Host {
         let place = &mut self.places[index as usize];
         place.generation += 1;
         place.link = Some(link);
-        ConnId { index, generation: place.generation }
+        ConnId {
+            index,
+            generation: place.generation,
+        }
     }
 
     /// The connection, unless it has gone.

@@ -58,31 +58,77 @@ pub(crate) enum From {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub(crate) enum Violation {
     #[error("{channel:?} {seq}: two messages, {first:?} and {second:?}")]
-    TwoAtOnePlace { channel: ChannelId, seq: Seq, first: Entry, second: Entry },
+    TwoAtOnePlace {
+        channel: ChannelId,
+        seq: Seq,
+        first: Entry,
+        second: Entry,
+    },
     #[error("{channel:?} {seq}: ids do not rise with the places")]
     IdsOutOfOrder { channel: ChannelId, seq: Seq },
     #[error("{key:?} names two messages, at {first} and {second}")]
     StoredTwice { key: Key, first: Seq, second: Seq },
     #[error("{key:?} at {seq} has a content that was never sent: {content:?}")]
-    NeverSent { key: Key, seq: Seq, content: Option<String> },
+    NeverSent {
+        key: Key,
+        seq: Seq,
+        content: Option<String>,
+    },
     #[error("{channel:?} {seq} was seen and is not in the log, which ends at {end}")]
-    Lost { channel: ChannelId, seq: Seq, end: Seq },
+    Lost {
+        channel: ChannelId,
+        seq: Seq,
+        end: Seq,
+    },
     #[error("{channel:?}: the log has {found} where {expected} should be")]
-    LogGap { channel: ChannelId, expected: Seq, found: Seq },
+    LogGap {
+        channel: ChannelId,
+        expected: Seq,
+        found: Seq,
+    },
     #[error("{listener:?} hears {channel:?} without a subscription")]
-    NotSubscribed { listener: Listener, channel: ChannelId },
+    NotSubscribed {
+        listener: Listener,
+        channel: ChannelId,
+    },
     #[error("{listener:?} hears {channel:?} {found} when {expected} is next")]
-    OutOfOrder { listener: Listener, channel: ChannelId, expected: Seq, found: Seq },
+    OutOfOrder {
+        listener: Listener,
+        channel: ChannelId,
+        expected: Seq,
+        found: Seq,
+    },
     #[error("{channel:?}: the head is said to be {head} when {known} has been seen")]
-    HeadWentBack { channel: ChannelId, head: Seq, known: Seq },
+    HeadWentBack {
+        channel: ChannelId,
+        head: Seq,
+        known: Seq,
+    },
     #[error("{listener:?} is resynced in {channel:?} after missing only {missed}")]
-    NeedlessResync { listener: Listener, channel: ChannelId, missed: u64 },
+    NeedlessResync {
+        listener: Listener,
+        channel: ChannelId,
+        missed: u64,
+    },
     #[error("{listener:?} {key:?}: {seq} breaks the order in which it was sent")]
-    SendOrder { listener: Listener, key: Key, seq: Seq },
+    SendOrder {
+        listener: Listener,
+        key: Key,
+        seq: Seq,
+    },
     #[error("{listener:?} stopped at {heard} in {channel:?}, whose head is {head}")]
-    Missing { listener: Listener, channel: ChannelId, heard: Seq, head: Seq },
+    Missing {
+        listener: Listener,
+        channel: ChannelId,
+        heard: Seq,
+        head: Seq,
+    },
     #[error("{channel:?}: a page holds {found:?} instead of {expected:?}")]
-    WrongPage { channel: ChannelId, expected: Vec<Seq>, found: Vec<Seq> },
+    WrongPage {
+        channel: ChannelId,
+        expected: Vec<Seq>,
+        found: Vec<Seq>,
+    },
 }
 
 /// The judge.
@@ -132,12 +178,23 @@ impl Oracle {
         seq: Seq,
     ) -> Result<(), Violation> {
         let Some(sent) = self.sent.get(&key) else {
-            return Err(Violation::NeverSent { key, seq, content: None });
+            return Err(Violation::NeverSent {
+                key,
+                seq,
+                content: None,
+            });
         };
         let only_content = Some(&sent.contents).filter(|contents| contents.len() == 1);
         let content = only_content.map(|contents| contents[0].clone());
-        let only_send = Some(&sent.order).filter(|order| order.len() == 1).map(|order| order[0]);
-        let entry = Entry { id, author: key.author, content, nonce: Some(key.nonce) };
+        let only_send = Some(&sent.order)
+            .filter(|order| order.len() == 1)
+            .map(|order| order[0]);
+        let entry = Entry {
+            id,
+            author: key.author,
+            content,
+            nonce: Some(key.nonce),
+        };
         self.learn(key.channel, seq, entry)?;
         match only_send {
             Some(send) => self.ordered(listener, key, send, seq),
@@ -153,10 +210,20 @@ impl Oracle {
         seq: Seq,
     ) -> Result<(), Violation> {
         let order = self.orders.entry((listener, key.channel)).or_default();
-        let before = order.range(..send).next_back().is_none_or(|(_, earlier)| *earlier < seq);
-        let after = order.range(send + 1..).next().is_none_or(|(_, later)| *later > seq);
+        let before = order
+            .range(..send)
+            .next_back()
+            .is_none_or(|(_, earlier)| *earlier < seq);
+        let after = order
+            .range(send + 1..)
+            .next()
+            .is_none_or(|(_, later)| *later > seq);
         order.insert(send, seq);
-        if before && after { Ok(()) } else { Err(Violation::SendOrder { listener, key, seq }) }
+        if before && after {
+            Ok(())
+        } else {
+            Err(Violation::SendOrder { listener, key, seq })
+        }
     }
 
     /// A client hears that its subscription stands. `known` is what anybody had seen of the
@@ -176,16 +243,30 @@ impl Oracle {
             From::Again | From::HeadOrAgain if is_same => return Ok(()),
             From::Again => {
                 let expected = before.unwrap_or_default();
-                return Err(Violation::OutOfOrder { listener, channel, expected, found });
+                return Err(Violation::OutOfOrder {
+                    listener,
+                    channel,
+                    expected,
+                    found,
+                });
             }
             From::Head | From::HeadOrAgain => {
                 self.heard.insert((listener, channel), found);
             }
             From::After(after) => {
-                self.heard.insert((listener, channel), after.min(head).next());
+                self.heard
+                    .insert((listener, channel), after.min(head).next());
             }
         }
-        if head >= known { Ok(()) } else { Err(Violation::HeadWentBack { channel, head, known }) }
+        if head >= known {
+            Ok(())
+        } else {
+            Err(Violation::HeadWentBack {
+                channel,
+                head,
+                known,
+            })
+        }
     }
 
     /// A client hears a message of a channel.
@@ -201,7 +282,12 @@ impl Oracle {
         };
         let expected = *next;
         if found != expected {
-            return Err(Violation::OutOfOrder { listener, channel, expected, found });
+            return Err(Violation::OutOfOrder {
+                listener,
+                channel,
+                expected,
+                found,
+            });
         }
         *next = found.next();
         self.learn(channel, found, entry)
@@ -225,7 +311,11 @@ impl Oracle {
         if missed > REPLAY_MESSAGES_MAX || excused {
             return Ok(());
         }
-        Err(Violation::NeedlessResync { listener, channel, missed })
+        Err(Violation::NeedlessResync {
+            listener,
+            channel,
+            missed,
+        })
     }
 
     /// A connection is gone.
@@ -241,17 +331,20 @@ impl Oracle {
             self.learn(channel, seq, entry)?;
         }
         let truth = self.channels.entry(channel).or_default();
-        let known = truth.entries.last_key_value().map_or(Seq(0), |(seq, _)| *seq);
+        let known = truth
+            .entries
+            .last_key_value()
+            .map_or(Seq(0), |(seq, _)| *seq);
         let seq = known.max(truth.claimed);
-        if seq > end { Err(Violation::Lost { channel, seq, end }) } else { Ok(()) }
+        if seq > end {
+            Err(Violation::Lost { channel, seq, end })
+        } else {
+            Ok(())
+        }
     }
 
     /// Everything that a subscriber was due must have come.
-    pub(crate) fn complete(
-        &self,
-        listener: Listener,
-        channel: ChannelId,
-    ) -> Result<(), Violation> {
+    pub(crate) fn complete(&self, listener: Listener, channel: ChannelId) -> Result<(), Violation> {
         let head = self.head(channel);
         let Some(next) = self.heard.get(&(listener, channel)) else {
             return Err(Violation::NotSubscribed { listener, channel });
@@ -259,25 +352,42 @@ impl Oracle {
         if next.0 > head.0 {
             return Ok(());
         }
-        Err(Violation::Missing { listener, channel, heard: Seq(next.0 - 1), head })
+        Err(Violation::Missing {
+            listener,
+            channel,
+            heard: Seq(next.0 - 1),
+            head,
+        })
     }
 
     /// The last place of a channel that anybody has seen or been told of.
     pub(crate) fn head(&self, channel: ChannelId) -> Seq {
-        let Some(truth) = self.channels.get(&channel) else { return Seq(0) };
-        let seen = truth.entries.last_key_value().map_or(Seq(0), |(seq, _)| *seq);
+        let Some(truth) = self.channels.get(&channel) else {
+            return Seq(0);
+        };
+        let seen = truth
+            .entries
+            .last_key_value()
+            .map_or(Seq(0), |(seq, _)| *seq);
         seen.max(truth.claimed)
     }
 
     /// Places and ids of a channel's messages, as far as they are known.
     pub(crate) fn places(&self, channel: ChannelId) -> Vec<(Seq, MessageId)> {
-        let entries = self.channels.get(&channel).into_iter().flat_map(|truth| &truth.entries);
+        let entries = self
+            .channels
+            .get(&channel)
+            .into_iter()
+            .flat_map(|truth| &truth.entries);
         entries.map(|(seq, entry)| (*seq, entry.id)).collect()
     }
 
     /// How many messages are known.
     pub(crate) fn messages(&self) -> usize {
-        self.channels.values().map(|truth| truth.entries.len()).sum()
+        self.channels
+            .values()
+            .map(|truth| truth.entries.len())
+            .sum()
     }
 
     /// A message has been seen at a place.
@@ -291,7 +401,12 @@ impl Oracle {
         if let Some(known) = truth.entries.get_mut(&seq) {
             if !agree(known, &entry) {
                 let (first, second) = (known.clone(), entry);
-                return Err(Violation::TwoAtOnePlace { channel, seq, first, second });
+                return Err(Violation::TwoAtOnePlace {
+                    channel,
+                    seq,
+                    first,
+                    second,
+                });
             }
             let news = known.nonce.is_none() && entry.nonce.is_some()
                 || known.content.is_none() && entry.content.is_some();
@@ -300,7 +415,11 @@ impl Oracle {
                 known.content = entry.content;
             }
             let known = known.clone();
-            return if news { self.named(channel, seq, &known) } else { Ok(()) };
+            return if news {
+                self.named(channel, seq, &known)
+            } else {
+                Ok(())
+            };
         }
         let before = truth.entries.range(..seq).next_back();
         let after = truth.entries.range(seq.next()..).next();
@@ -315,19 +434,35 @@ impl Oracle {
 
     /// A message must have been sent, and its nonce must not name another one.
     fn named(&mut self, channel: ChannelId, seq: Seq, entry: &Entry) -> Result<(), Violation> {
-        let Some(nonce) = entry.nonce else { return Ok(()) };
-        let key = Key { author: entry.author, channel, nonce };
+        let Some(nonce) = entry.nonce else {
+            return Ok(());
+        };
+        let key = Key {
+            author: entry.author,
+            channel,
+            nonce,
+        };
         let content = entry.content.clone();
         let Some(sent) = self.sent.get_mut(&key) else {
             return Err(Violation::NeverSent { key, seq, content });
         };
-        if content.as_ref().is_some_and(|content| !sent.contents.contains(content)) {
+        if content
+            .as_ref()
+            .is_some_and(|content| !sent.contents.contains(content))
+        {
             return Err(Violation::NeverSent { key, seq, content });
         }
         let near = |id: MessageId| id.timestamp_ms().abs_diff(entry.id.timestamp_ms());
-        let other = sent.places.iter().find(|(at, id)| *at != seq && near(*id) < NONCE_KEEP_MS);
+        let other = sent
+            .places
+            .iter()
+            .find(|(at, id)| *at != seq && near(*id) < NONCE_KEEP_MS);
         if let Some((first, _)) = other {
-            return Err(Violation::StoredTwice { key, first: *first, second: seq });
+            return Err(Violation::StoredTwice {
+                key,
+                first: *first,
+                second: seq,
+            });
         }
         if sent.places.iter().all(|(at, _)| *at != seq) {
             sent.places.push((seq, entry.id));

@@ -84,7 +84,10 @@ pub(crate) struct Plan {
 impl Plan {
     /// A few well-behaved clients, two shards, no faults, no rate limits.
     pub(crate) fn calm(seed: u64) -> Self {
-        let config = config(Rate { count: 0, window_s: 5 });
+        let config = config(Rate {
+            count: 0,
+            window_s: 5,
+        });
         Self {
             seed,
             shards_max: 2,
@@ -100,11 +103,23 @@ impl Plan {
             base_ms: EVENING_MS,
             store: store(&config),
             config,
-            network: Delay { min_us: 100, max_us: 20_000 },
+            network: Delay {
+                min_us: 100,
+                max_us: 20_000,
+            },
             room_bytes: 64 << 10,
-            lane: Delay { min_us: 5, max_us: 500 },
-            control: Delay { min_us: 200, max_us: 20_000 },
-            disk: SimLatency { min_us: 20, max_us: 2_000 },
+            lane: Delay {
+                min_us: 5,
+                max_us: 500,
+            },
+            control: Delay {
+                min_us: 200,
+                max_us: 20_000,
+            },
+            disk: SimLatency {
+                min_us: 20,
+                max_us: 2_000,
+            },
             faults: Vec::new(),
         }
     }
@@ -126,7 +141,10 @@ impl Plan {
         plan.burst_every = *pick(random, &[0, 40, 80, 150]);
         plan.base_ms = EVENING_MS + random.random_range(0..1_800_000);
         plan.network.max_us = *pick(random, &[2_000, 20_000, 120_000]);
-        plan.room_bytes = *pick(random, &[4 << 10, 32 << 10, 128 << 10]);
+        plan.room_bytes = match plan.network.max_us {
+            ..100_000 => *pick(random, &[4 << 10, 32 << 10, 128 << 10]),
+            _ => 128 << 10, // With less, a distant client could not keep up however it reads.
+        };
         plan.lane.max_us = *pick(random, &[50, 2_000, 60_000]);
         plan.control.max_us = *pick(random, &[2_000, 50_000, 900_000]);
         plan.disk.max_us = *pick(random, &[50, 2_000, 15_000]);
@@ -137,7 +155,10 @@ impl Plan {
 
     fn set_limits(&mut self, random: &mut StdRng) {
         if random.random_ratio(1, 3) {
-            self.config = config(Rate { count: 5, window_s: 5 });
+            self.config = config(Rate {
+                count: 5,
+                window_s: 5,
+            });
             self.burst_every = 0;
         }
         let limits = &mut self.config.limits;
@@ -156,13 +177,18 @@ impl Plan {
         if random.random_ratio(1, 3) {
             limits.lane_bytes_max = 96 << 10;
         }
-        self.config.check().expect("a plan keeps to the rules of the configuration");
+        self.config
+            .check()
+            .expect("a plan keeps to the rules of the configuration");
         self.store = store(&self.config);
     }
 }
 
 fn config(message: Rate) -> Config {
-    let mut config = Config { drain_s: 6, ..Config::default() };
+    let mut config = Config {
+        drain_s: 6,
+        ..Config::default()
+    };
     let limits = &mut config.limits;
     limits.message = message;
     limits.content_chars_max = 300;
@@ -171,7 +197,9 @@ fn config(message: Rate) -> Config {
     limits.commit_bytes_max = 16 << 10;
     limits.lane_bytes_max = 1 << 20;
     config.store.segment_bytes = 40 * 4_096;
-    config.check().expect("the simulation keeps to the rules of the configuration");
+    config
+        .check()
+        .expect("the simulation keeps to the rules of the configuration");
     config
 }
 
@@ -195,14 +223,23 @@ fn faults(random: &mut StdRng, active_us: u64) -> Vec<(u64, Fault)> {
     for _ in 0..random.random_range(2..=7) {
         let fault = match random.random_range(0..10) {
             0 | 1 => Fault::PowerCut,
-            2 | 3 => Fault::PowerCutInWrite { changes: random.random_range(1..40) },
+            2 | 3 => Fault::PowerCutInWrite {
+                changes: random.random_range(1..40),
+            },
             4 => Fault::Kill,
             5 => Fault::DiskError,
-            6 | 7 => Fault::DiskFull { us: lasting(random) },
-            8 => Fault::ControlOutage { us: lasting(random) },
+            6 | 7 => Fault::DiskFull {
+                us: lasting(random),
+            },
+            8 => Fault::ControlOutage {
+                us: lasting(random),
+            },
             _ => Fault::Drain,
         };
-        faults.push((random.random_range(3 * SECOND_US..active_us - 12 * SECOND_US), fault));
+        faults.push((
+            random.random_range(3 * SECOND_US..active_us - 12 * SECOND_US),
+            fault,
+        ));
     }
     for _ in 0..random.random_range(0..6) {
         faults.push((random.random_range(SECOND_US..active_us), Fault::Join));

@@ -23,12 +23,19 @@ struct Due<E> {
 
 impl<E> Queue<E> {
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), count: 0 }
+        Self {
+            heap: BinaryHeap::new(),
+            count: 0,
+        }
     }
 
     pub(crate) fn put(&mut self, at_us: u64, event: E) {
         self.count += 1;
-        self.heap.push(Reverse(Due { at_us, number: self.count, event }));
+        self.heap.push(Reverse(Due {
+            at_us,
+            number: self.count,
+            event,
+        }));
     }
 
     /// When the next event is due.

@@ -52,7 +52,10 @@ impl World {
         }
         if later {
             host.flush_due = true;
-            let event = Event::Flush { epoch: self.epoch, shard };
+            let event = Event::Flush {
+                epoch: self.epoch,
+                shard,
+            };
             let after_us = self.random.random_range(0..400);
             self.put(after_us, event);
         } else {
@@ -63,7 +66,9 @@ impl World {
     fn handle(&mut self, shard: u16, input: Input<'_>) {
         let now_ms = self.node_ms();
         let now_us = self.now_us;
-        let Power::Up(node) = &mut self.power else { return };
+        let Power::Up(node) = &mut self.power else {
+            return;
+        };
         note_input(&mut self.trace, now_us, shard, &input);
         let host = &mut node.hosts[usize::from(shard)];
         host.shard.handle(now_ms, input, &mut host.outbox);
@@ -143,7 +148,14 @@ impl World {
             }
             Output::Control(message) => {
                 let after_us = self.plan.control.draw(&mut self.random);
-                self.put(after_us, Event::AtControl { epoch: self.epoch, shard, message });
+                self.put(
+                    after_us,
+                    Event::AtControl {
+                        epoch: self.epoch,
+                        shard,
+                        message,
+                    },
+                );
             }
         }
     }
@@ -156,11 +168,16 @@ impl World {
         let frame = Rc::new(bytes);
         let backlog_bytes_max = self.plan.config.limits.backlog_bytes_max;
         for conn in conns {
-            let Some(link) = self.link_of(shard, *conn) else { continue };
+            let Some(link) = self.link_of(shard, *conn) else {
+                continue;
+            };
             self.touched.push(link);
             if self.links[link].push(Rc::clone(&frame), backlog_bytes_max) {
                 let healthy = self.links[link].healthy;
-                assert!(!healthy, "connection {link} reads at once and is taken for a slow one");
+                assert!(
+                    !healthy,
+                    "connection {link} reads at once and is taken for a slow one"
+                );
                 self.counts.add(Happening::SlowConsumer);
                 if let Some(host) = self.host(shard) {
                     host.inputs.push_back(Input::Blocked { conn: *conn });
@@ -188,10 +205,17 @@ impl World {
         let epoch = self.epoch;
         let live_bytes_max = self.plan.config.limits.lane_bytes_max + LANE_SLACK_BYTES;
         let Some(node) = self.node() else { return };
-        assert!(from != to && usize::from(to) < node.hosts.len(), "a lane leads to another shard");
+        assert!(
+            from != to && usize::from(to) < node.hosts.len(),
+            "a lane leads to another shard"
+        );
         let lane = node.lanes.entry((from, to)).or_default();
         lane.live_bytes += live_bytes(&message);
-        assert!(lane.live_bytes <= live_bytes_max, "a lane holds {} bytes", lane.live_bytes);
+        assert!(
+            lane.live_bytes <= live_bytes_max,
+            "a lane holds {} bytes",
+            lane.live_bytes
+        );
         lane.queue.push_back(message);
         if !std::mem::replace(&mut lane.due, true) {
             self.put(after_us, Event::Lane { epoch, from, to });
@@ -214,7 +238,13 @@ impl World {
             self.put(after_us, Event::Lane { epoch, from, to });
         }
         for message in batch {
-            self.give(to, Input::Lane { from: throng::io::ShardId(from), message });
+            self.give(
+                to,
+                Input::Lane {
+                    from: throng::io::ShardId(from),
+                    message,
+                },
+            );
         }
     }
 
@@ -244,7 +274,14 @@ impl World {
         self.store_due = true;
         if matches!(input, Input::Committed { .. }) {
             let appends = self.host(shard).map_or(0, |host| host.store.appends());
-            self.put(IDLE_US, Event::Seal { epoch: self.epoch, shard, appends });
+            self.put(
+                IDLE_US,
+                Event::Seal {
+                    epoch: self.epoch,
+                    shard,
+                    appends,
+                },
+            );
         }
         self.give(shard, input);
     }
@@ -256,7 +293,14 @@ impl World {
                 let answer = self.control.answer(&ask_body);
                 let after_us = self.plan.control.draw(&mut self.random);
                 let message = ToShard::Answer { ask, answer };
-                self.put(after_us, Event::FromControl { epoch: self.epoch, shard, message });
+                self.put(
+                    after_us,
+                    Event::FromControl {
+                        epoch: self.epoch,
+                        shard,
+                        message,
+                    },
+                );
             }
             FromShard::Invalidated { ticket } => {
                 if let Some(account) = self.control.invalidated(shard, ticket) {
@@ -277,7 +321,14 @@ impl World {
             let shard = u16::try_from(shard).expect("few shards");
             let after_us = self.plan.control.draw(&mut self.random);
             let message = message.clone();
-            self.put(after_us, Event::FromControl { epoch: self.epoch, shard, message });
+            self.put(
+                after_us,
+                Event::FromControl {
+                    epoch: self.epoch,
+                    shard,
+                    message,
+                },
+            );
         }
     }
 }
@@ -298,7 +349,10 @@ fn note_input(trace: &mut crate::trace::Trace, now_us: u64, shard: u16, input: &
             format_args!("{shard} < {conn:?} {} bytes {:x}", bytes.len(), mark(bytes)),
         ),
         Input::Lane { from, message } => {
-            trace.note(now_us, format_args!("{shard} < {from:?} {}", brief(message)));
+            trace.note(
+                now_us,
+                format_args!("{shard} < {from:?} {}", brief(message)),
+            );
         }
         Input::Page { read, result } => {
             let records = result.as_ref().map(Vec::len);
@@ -320,13 +374,24 @@ fn note_output(trace: &mut crate::trace::Trace, now_us: u64, shard: u16, output:
         ),
         Output::Broadcast { bytes, to } => trace.note(
             now_us,
-            format_args!("{shard} > {} hear {:x} {:x}", to.len(), mark(bytes), mark_all(to)),
+            format_args!(
+                "{shard} > {} hear {:x} {:x}",
+                to.len(),
+                mark(bytes),
+                mark_all(to)
+            ),
         ),
         Output::Append { commit, records } => {
-            trace.note(now_us, format_args!("{shard} > {commit:?} of {}", records.len()));
+            trace.note(
+                now_us,
+                format_args!("{shard} > {commit:?} of {}", records.len()),
+            );
         }
         Output::Read { read, locations } => {
-            trace.note(now_us, format_args!("{shard} > {read:?} of {}", locations.len()));
+            trace.note(
+                now_us,
+                format_args!("{shard} > {read:?} of {}", locations.len()),
+            );
         }
         Output::Forward { to, message } => {
             trace.note(now_us, format_args!("{shard} > {to:?} {}", brief(message)));
@@ -342,11 +407,19 @@ fn mark_all(conns: &[ConnId]) -> u64 {
 
 fn brief(message: &LaneMessage) -> String {
     match message {
-        LaneMessage::Publish { channel, seq, frame, .. } => {
+        LaneMessage::Publish {
+            channel,
+            seq,
+            frame,
+            ..
+        } => {
             format!("Publish {channel:?} {seq} {:x}", mark(frame))
         }
         LaneMessage::PublishTyping { channel, .. } => format!("PublishTyping {channel:?}"),
-        LaneMessage::Reply { request, reply: throng::lane::Reply::Page { frames, last } } => {
+        LaneMessage::Reply {
+            request,
+            reply: throng::lane::Reply::Page { frames, last },
+        } => {
             format!("Page for {request:?} to {last} {:x}", mark(frames))
         }
         other => format!("{other:?}"),

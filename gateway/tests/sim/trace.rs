@@ -28,7 +28,12 @@ pub(crate) struct Trace {
 impl Trace {
     /// Nothing has happened.
     pub(crate) fn new(aloud: bool) -> Self {
-        Self { digest: BASIS, count: 0, lines: VecDeque::new(), aloud }
+        Self {
+            digest: BASIS,
+            count: 0,
+            lines: VecDeque::new(),
+            aloud,
+        }
     }
 
     /// Something happens.
@@ -38,7 +43,12 @@ impl Trace {
             false => self.lines.pop_front().unwrap_or_default(),
         };
         line.clear();
-        let _ = write!(line, "{:>4}.{:06} {what}", now_us / 1_000_000, now_us % 1_000_000);
+        let _ = write!(
+            line,
+            "{:>4}.{:06} {what}",
+            now_us / 1_000_000,
+            now_us % 1_000_000
+        );
         self.digest = fold(self.digest, line.as_bytes());
         self.count += 1;
         if self.aloud {
@@ -54,7 +64,11 @@ impl Trace {
 
     /// The last `count` lines.
     pub(crate) fn last(&self, count: usize) -> Vec<String> {
-        self.lines.iter().skip(self.lines.len().saturating_sub(count)).cloned().collect()
+        self.lines
+            .iter()
+            .skip(self.lines.len().saturating_sub(count))
+            .cloned()
+            .collect()
     }
 }
 
@@ -64,5 +78,7 @@ pub(crate) fn mark(bytes: &[u8]) -> u64 {
 }
 
 fn fold(digest: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(digest, |digest, byte| (digest ^ u64::from(*byte)).wrapping_mul(PRIME))
+    bytes.iter().fold(digest, |digest, byte| {
+        (digest ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
 }

@@ -38,29 +38,74 @@ pub(crate) const BROWSE_US: u64 = 400_000;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A client looks for something to do; its older plans are void.
-    Client { client: usize, turn: u64 },
+    Client {
+        client: usize,
+        turn: u64,
+    },
     /// A connection reaches the shard that it was made to.
-    Accept { link: usize },
-    ToServer { link: usize, bytes: Vec<u8> },
-    ToClient { link: usize, bytes: Bytes },
+    Accept {
+        link: usize,
+    },
+    ToServer {
+        link: usize,
+        bytes: Vec<u8>,
+    },
+    ToClient {
+        link: usize,
+        bytes: Bytes,
+    },
     /// A slow client takes a little.
-    Look { link: usize },
-    ServerSeesEnd { link: usize },
-    ClientSeesEnd { link: usize },
+    Look {
+        link: usize,
+    },
+    ServerSeesEnd {
+        link: usize,
+    },
+    ClientSeesEnd {
+        link: usize,
+    },
     /// A socket has had long enough for its last bytes.
-    Linger { link: usize },
-    Lane { epoch: u32, from: u16, to: u16 },
-    Tick { epoch: u32, shard: u16 },
-    Flush { epoch: u32, shard: u16 },
-    Seal { epoch: u32, shard: u16, appends: u64 },
-    AtControl { epoch: u32, shard: u16, message: FromShard },
-    FromControl { epoch: u32, shard: u16, message: ToShard },
-    Start { epoch: u32 },
+    Linger {
+        link: usize,
+    },
+    Lane {
+        epoch: u32,
+        from: u16,
+        to: u16,
+    },
+    Tick {
+        epoch: u32,
+        shard: u16,
+    },
+    Flush {
+        epoch: u32,
+        shard: u16,
+    },
+    Seal {
+        epoch: u32,
+        shard: u16,
+        appends: u64,
+    },
+    AtControl {
+        epoch: u32,
+        shard: u16,
+        message: FromShard,
+    },
+    FromControl {
+        epoch: u32,
+        shard: u16,
+        message: ToShard,
+    },
+    Start {
+        epoch: u32,
+    },
     Fault(Fault),
     SpaceReturns,
     ControlReturns,
     /// A look whether the drain is over.
-    Drained { epoch: u32 },
+    Drained {
+        epoch: u32,
+    },
     /// Somebody reads a page of history.
     Browse,
 }
@@ -112,8 +157,9 @@ impl World {
     pub(crate) fn new(plan: Plan, aloud: bool) -> Self {
         let mut random = StdRng::seed_from_u64(plan.seed);
         let control = ControlPlane::new(&plan, &mut random);
-        let mut clients: Vec<Client> =
-            (0..plan.clients).map(|n| Client::new(n, &plan, &mut random)).collect();
+        let mut clients: Vec<Client> = (0..plan.clients)
+            .map(|n| Client::new(n, &plan, &mut random))
+            .collect();
         for client in &mut clients {
             client.mine.extend(control.channels_of(client.account));
         }
@@ -176,7 +222,11 @@ impl World {
     /// The next thing happens: something that the disk does, or an event.
     pub(crate) fn step(&mut self) {
         let event_us = self.queue.next_us().unwrap_or(u64::MAX);
-        if let Some(disk_us) = self.disk.next_due_us().filter(|disk_us| *disk_us <= event_us) {
+        if let Some(disk_us) = self
+            .disk
+            .next_due_us()
+            .filter(|disk_us| *disk_us <= event_us)
+        {
             self.now_us = self.now_us.max(disk_us);
             self.disk.advance_to(self.now_us);
             self.store_due = true;
@@ -246,11 +296,16 @@ impl World {
 
     /// Node time: the wall clock, never going back, never before the newest stored message.
     pub(crate) fn node_ms(&mut self) -> u64 {
-        let true_ms = self.plan.base_ms + self.now_us / 1_000;
-        let wall_ms = true_ms.saturating_add_signed(self.clock_step_ms);
+        let wall_ms = self.wall_ms();
         let at_least_ms = self.node().map_or(0, |node| node.at_least_ms);
         self.last_ms = self.last_ms.max(wall_ms).max(at_least_ms);
         self.last_ms
+    }
+
+    /// What the machine's clock shows.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        let true_ms = self.plan.base_ms + self.now_us / 1_000;
+        true_ms.saturating_add_signed(self.clock_step_ms)
     }
 
     /// The node has a new clock.

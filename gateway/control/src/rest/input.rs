@@ -88,6 +88,9 @@ impl FromRequest<Arc<App>> for Body {
         if !is_json(request.headers()) {
             return Err(Refusal::MediaType);
         }
+        if announced_bytes(request.headers()) > Some(app.config.body_bytes_max as u64) {
+            return Err(Refusal::TooLarge);
+        }
         let limit = Duration::from_millis(app.config.http_body_ms_max);
         let bytes = match tokio::time::timeout(limit, Bytes::from_request(request, app)).await {
             Ok(Ok(bytes)) => bytes,
@@ -116,6 +119,12 @@ fn is_json(headers: &HeaderMap) -> bool {
         let essence = declared.split(';').next().unwrap_or_default();
         essence.trim().eq_ignore_ascii_case("application/json")
     })
+}
+
+/// What the head says of the body's length; without a word it is measured as it comes.
+fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+    let announced = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    announced.parse().ok()
 }
 
 fn unreadable(status: StatusCode) -> Refusal {
