@@ -221,108 +221,125 @@ impl Config {
     /// # Errors
     /// The first limit that cannot be.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let limits = &self.limits;
-        let record_bytes_max = limits.content_chars_max.saturating_mul(4) + 1_024;
-        let frame_bytes_max = limits.content_chars_max.saturating_mul(12) + 2_048;
-        let rules: [(bool, &'static str, u64, &'static str); 12] = [
-            (
-                self.shards <= 256,
-                "shards",
-                self.shards.into(),
-                "at most 256 shards are allowed",
-            ),
-            (
-                self.token_days >= 1,
-                "token_days",
-                self.token_days.into(),
-                "1 day is the least",
-            ),
-            (
-                (1..=100_000).contains(&limits.content_chars_max),
-                "limits.content_chars_max",
-                limits.content_chars_max as u64,
-                "1 to 100000 are allowed",
-            ),
-            (
-                limits.message_bytes_max >= frame_bytes_max,
-                "limits.message_bytes_max",
-                limits.message_bytes_max as u64,
-                "it must hold content_chars_max escaped characters (12 bytes each) and 2048 bytes more",
-            ),
-            (
-                limits.backlog_bytes_max >= (64 << 10) + 2 * frame_bytes_max,
-                "limits.backlog_bytes_max",
-                limits.backlog_bytes_max as u64,
-                "it must hold a page of 64 KiB and two of the largest messages",
-            ),
-            (
-                limits.commit_bytes_max >= record_bytes_max,
-                "limits.commit_bytes_max",
-                limits.commit_bytes_max as u64,
-                "it must hold one of the largest messages",
-            ),
-            (
-                self.store.segment_bytes as usize >= 2 * (limits.commit_bytes_max + (64 << 10)),
-                "store.segment_bytes",
-                self.store.segment_bytes.into(),
-                "it must hold two of the largest commits (limits.commit_bytes_max + 64 KiB each)",
-            ),
-            (
-                self.store.segment_bytes.is_multiple_of(4_096)
-                    && self.store.segment_bytes <= 1 << 30,
-                "store.segment_bytes",
-                self.store.segment_bytes.into(),
-                "multiples of 4096 up to 1 GiB are allowed",
-            ),
-            (
-                limits.lane_bytes_max >= 16 * frame_bytes_max as u64,
-                "limits.lane_bytes_max",
-                limits.lane_bytes_max,
-                "it must hold 16 of the largest messages",
-            ),
-            (
-                limits.requests_max >= 1,
-                "limits.requests_max",
-                0,
-                "1 is the least",
-            ),
-            (
-                limits.nonces_max >= 1,
-                "limits.nonces_max",
-                0,
-                "1 is the least",
-            ),
-            (
-                self.rates()
-                    .iter()
-                    .all(|rate| rate.is_off() || rate.window_s >= 1),
-                "limits.*.window_s",
-                0,
-                "1 second is the least",
-            ),
-        ];
-        match rules.into_iter().find(|rule| !rule.0) {
-            None => Ok(()),
-            Some((_, name, value, allowed)) => Err(ConfigError {
+        self.check_node()?;
+        self.limits.check()?;
+        self.check_store()
+    }
+
+    fn check_node(&self) -> Result<(), ConfigError> {
+        let shards = u64::from(self.shards);
+        require(
+            shards <= 256,
+            "shards",
+            shards,
+            "at most 256 shards are allowed",
+        )?;
+        let days = u64::from(self.token_days);
+        require(days >= 1, "token_days", days, "1 day is the least")
+    }
+
+    fn check_store(&self) -> Result<(), ConfigError> {
+        let (name, bytes) = ("store.segment_bytes", u64::from(self.store.segment_bytes));
+        let commits = 2 * (self.limits.commit_bytes_max as u64 + (64 << 10));
+        let allowed =
+            "it must hold two of the largest commits (limits.commit_bytes_max + 64 KiB each)";
+        require(bytes >= commits, name, bytes, allowed)?;
+        let is_whole = bytes.is_multiple_of(4_096) && bytes <= 1 << 30;
+        require(
+            is_whole,
+            name,
+            bytes,
+            "multiples of 4096 up to 1 GiB are allowed",
+        )
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), ConfigError> {
+        let content = self.content_chars_max as u64;
+        let is_possible = (1..=100_000).contains(&content);
+        require(
+            is_possible,
+            "limits.content_chars_max",
+            content,
+            "1 to 100000 are allowed",
+        )?;
+        self.check_bytes(content * 12 + 2_048, content * 4 + 1_024)?;
+        for (name, count) in [
+            ("limits.requests_max", self.requests_max),
+            ("limits.asks_max", self.asks_max),
+            ("limits.reads_max", self.reads_max),
+            ("limits.nonces_max", self.nonces_max),
+            ("limits.access_entries_max", self.access_entries_max / 2),
+            ("limits.subscriptions_max", self.subscriptions_max),
+            ("limits.parked_max", self.parked_max),
+            ("limits.http_connections_max", self.http_connections_max),
+        ] {
+            require(
+                count >= 1,
                 name,
-                value,
-                allowed,
-            }),
+                0,
+                "without any the server could do nothing",
+            )?;
         }
+        let windows = self
+            .rates()
+            .iter()
+            .all(|rate| rate.is_off() || rate.window_s >= 1);
+        require(windows, "limits.*.window_s", 0, "1 second is the least")
+    }
+
+    /// The limits in bytes, given the largest frame and the largest record.
+    fn check_bytes(&self, frame: u64, record: u64) -> Result<(), ConfigError> {
+        let message = self.message_bytes_max as u64;
+        let allowed = "it must hold content_chars_max escaped characters (12 bytes each) and 2048 \
+                       bytes more";
+        require(
+            message >= frame,
+            "limits.message_bytes_max",
+            message,
+            allowed,
+        )?;
+        let backlog = self.backlog_bytes_max as u64;
+        let allowed = "it must hold a page of 64 KiB and two of the largest messages";
+        let fits = backlog >= (64 << 10) + 2 * frame;
+        require(fits, "limits.backlog_bytes_max", backlog, allowed)?;
+        let commit = self.commit_bytes_max as u64;
+        let allowed = "one of the largest messages is the least, 256 MiB the most";
+        let fits = (record..=256 << 20).contains(&commit);
+        require(fits, "limits.commit_bytes_max", commit, allowed)?;
+        let lane = self.lane_bytes_max;
+        let allowed = "it must hold 16 of the largest messages";
+        require(lane >= 16 * frame, "limits.lane_bytes_max", lane, allowed)
     }
 
     fn rates(&self) -> [Rate; 8] {
-        let limits = &self.limits;
         [
-            limits.message,
-            limits.reaction,
-            limits.channel_create,
-            limits.dm_create,
-            limits.search,
-            limits.register,
-            limits.identify,
-            limits.typing,
+            self.message,
+            self.reaction,
+            self.channel_create,
+            self.dm_create,
+            self.search,
+            self.register,
+            self.identify,
+            self.typing,
         ]
+    }
+}
+
+fn require(
+    holds: bool,
+    name: &'static str,
+    value: u64,
+    allowed: &'static str,
+) -> Result<(), ConfigError> {
+    match holds {
+        true => Ok(()),
+        false => Err(ConfigError {
+            name,
+            value,
+            allowed,
+        }),
     }
 }
 

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use throng::chat::ChatArgs;
-use throng::edge::{self, ConfigFileError, NodeError};
+use throng::edge::{self, NodeError};
 use throng_control::{ControlError, Seeding, seed_users};
 use throng_protocol::GuildId;
 use tracing_subscriber::EnvFilter;
@@ -121,9 +121,12 @@ fn main() -> ExitCode {
 fn serve(args: &ServeArgs) -> ExitCode {
     let config = match edge::load(args.config.as_deref(), &args.flags) {
         Ok(config) => config,
-        Err(error) => return wrong_configuration(&error),
+        Err(error) => return wrong(&error),
     };
-    done::<NodeError>(edge::serve(&config, announce))
+    match edge::serve(&config, announce) {
+        Err(error @ (NodeError::Config(_) | NodeError::Address { .. })) => wrong(&error),
+        result => done(result),
+    }
 }
 
 fn echo(args: &EchoArgs) -> ExitCode {
@@ -136,7 +139,8 @@ fn announce(address: SocketAddr) {
     let _ = std::io::stdout().flush(); // Who reads it may have gone.
 }
 
-fn wrong_configuration(error: &ConfigFileError) -> ExitCode {
+/// Arguments or a configuration that cannot be.
+fn wrong(error: &impl std::error::Error) -> ExitCode {
     eprintln!("throng: {error}");
     ExitCode::from(2)
 }

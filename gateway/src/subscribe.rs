@@ -126,6 +126,7 @@ impl Shard {
             }
             (Some(_), Reply::Refused(refusal)) => {
                 self.unsubscribe(conn, channel, out);
+                self.abandon(channel, out);
                 self.error(conn, refusal, None, out);
             }
             (Some(_), _) => unreachable!("a Subscribe is answered with Subscribed or Refused"),

@@ -17,7 +17,7 @@ pub(crate) struct Rest {
     agent: ureq::Agent,
 }
 
-/// Status, `Retry-After` and body.
+/// Status and body.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,

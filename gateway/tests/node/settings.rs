@@ -116,7 +116,7 @@ fn what_cannot_be_had_is_said() {
             .arg(data)
     };
     refused(serve(&address, &data), 1, &[&address, "in use"]);
-    refused(serve("nonsense", &data), 1, &["nonsense"]);
+    refused(serve("nonsense", &data), 2, &["nonsense"]);
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     refused(serve("127.0.0.1:0", &file), 1, &[file.to_str().unwrap()]);

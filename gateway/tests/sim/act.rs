@@ -166,7 +166,8 @@ impl World {
     /// Says something, if the connection is there.
     pub(crate) fn say(&mut self, client: usize, command: &Command<'_>) {
         let text = encode_command(command);
-        self.trace.note(self.now_us, format_args!("c{client} says {text}"));
+        self.trace
+            .note(self.now_us, format_args!("c{client} says {text}"));
         self.say_frame(client, Opcode::Text, text.as_bytes());
     }
 
@@ -203,11 +204,14 @@ impl World {
             let heard = self.clients[client].heard.entry(channel).or_default();
             (heard.on, heard.from_head) = (false, false);
         }
-        let ended = self.clients[client].heard.iter_mut().filter_map(|(channel, heard)| {
-            let ended_us = heard.ended_us.as_mut()?;
-            *ended_us = now_us;
-            Some(*channel)
-        });
+        let ended = self.clients[client]
+            .heard
+            .iter_mut()
+            .filter_map(|(channel, heard)| {
+                let ended_us = heard.ended_us.as_mut()?;
+                *ended_us = now_us;
+                Some(*channel)
+            });
         for channel_id in ended.collect::<Vec<_>>() {
             self.say(client, &Command::UnsubscribeChannel { channel_id });
         }
@@ -287,7 +291,7 @@ impl World {
             return;
         }
         let nonce = Nonce::from_u128(self.random.random());
-        let words = self.random.random_range(1..=12);
+        let words = *crate::plan::pick(&mut self.random, &[1, 3, 8, 24]);
         let content = format!("{} says {}", client, "grüezi, 世界 ".repeat(words));
         let content = content.trim_end().to_owned();
         let member = self.clients[client].mine.contains(&channel);

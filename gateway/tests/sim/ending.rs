@@ -5,7 +5,7 @@
 //! Invariants: a run ends only when nobody waits for anything; what was seen is in the log after
 //! one more power cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use throng_control::ToShard;
 use throng_protocol::ChannelId;
@@ -20,6 +20,9 @@ use crate::world::{Event, Power, World};
 const LOOKS_MAX: u32 = 400;
 
 const LOOK_US: u64 = 500_000;
+
+/// How long a few messages may take, rate limits included.
+const UNHEARD_US_MAX: u64 = 120_000_000;
 
 /// Longer than any session that says nothing lives.
 const ALL_GONE_US: u64 = 80_000_000;
@@ -103,6 +106,7 @@ impl World {
     pub(crate) fn reckon(&mut self) {
         self.read_all_history();
         self.leave_all();
+        self.write_unheard();
         self.cut_and_read();
     }
 
@@ -137,6 +141,40 @@ impl World {
             );
             assert!(status.store_error.is_none(), "{status:?}");
         }
+    }
+
+    /// Nobody hears any channel now: what is written there goes nowhere.
+    fn write_unheard(&mut self) {
+        let mut unheard: BTreeSet<ChannelId> = self.control.channels().into_iter().collect();
+        let published = self.published;
+        for client in 0..self.clients.len() {
+            let held = &mut self.clients[client];
+            let due: Vec<ChannelId> = held.mine.intersection(&unheard).copied().collect();
+            if due.is_empty() {
+                continue;
+            }
+            held.heard
+                .values_mut()
+                .for_each(|heard| heard.wanted = false);
+            held.heard.entry(due[0]).or_default();
+            held.stage = Stage::Offline;
+            held.kind = Kind::Good;
+            self.client_turn(client, 0);
+            self.run_until(self.now_us + 10 * LOOK_US);
+            for channel in due {
+                unheard.remove(&channel);
+                self.send_new_to(client, channel);
+            }
+        }
+        let latest_us = self.now_us + UNHEARD_US_MAX;
+        while self.clients.iter().any(|held| !held.outgoing.is_empty()) {
+            assert!(
+                self.now_us < latest_us,
+                "what nobody hears is acknowledged too"
+            );
+            self.step();
+        }
+        assert_eq!(self.published, published, "frames go where nobody listens");
     }
 
     /// One more power cut: everything that anybody saw must still be there.

@@ -148,7 +148,12 @@ impl World {
                 HistoryQuery::After(MessageId::from_u128(0)),
                 HistoryQuery::Before(MessageId::from_u128(u128::MAX)),
             ];
-            for (_, id) in self.oracle.places(channel).into_iter().step_by(QUERIES_STEP) {
+            for (_, id) in self
+                .oracle
+                .places(channel)
+                .into_iter()
+                .step_by(QUERIES_STEP)
+            {
                 let behind = MessageId::from_u128(id.as_u128() + 1);
                 queries.extend([HistoryQuery::Before(id), HistoryQuery::After(id)]);
                 queries.extend([HistoryQuery::Around(id), HistoryQuery::Around(behind)]);
@@ -161,10 +166,18 @@ impl World {
 
     fn read_exactly(&mut self, channel: ChannelId, query: HistoryQuery) {
         let limit = self.random.random_range(1..=100);
-        self.ask_page(Browsed { channel, query, limit, exact: true });
+        self.ask_page(Browsed {
+            channel,
+            query,
+            limit,
+            exact: true,
+        });
         let latest_us = self.now_us + ANSWER_US_MAX;
         while self.browsing.values().any(|browsed| browsed.exact) {
-            assert!(self.now_us < latest_us, "{query:?} of {channel:?} is not answered");
+            assert!(
+                self.now_us < latest_us,
+                "{query:?} of {channel:?} is not answered"
+            );
             self.step();
         }
     }

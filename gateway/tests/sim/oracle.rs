@@ -80,12 +80,6 @@ pub(crate) enum Violation {
         seq: Seq,
         end: Seq,
     },
-    #[error("{channel:?}: the log has {found} where {expected} should be")]
-    LogGap {
-        channel: ChannelId,
-        expected: Seq,
-        found: Seq,
-    },
     #[error("{listener:?} hears {channel:?} without a subscription")]
     NotSubscribed {
         listener: Listener,

@@ -163,7 +163,7 @@ impl Plan {
         }
         let limits = &mut self.config.limits;
         if random.random_ratio(1, 3) {
-            limits.sessions.per_user = 2;
+            limits.sessions.per_user = 1;
         }
         if random.random_ratio(1, 4) {
             limits.requests_max = 24;
@@ -220,10 +220,10 @@ fn store(config: &Config) -> StoreConfig {
 fn faults(random: &mut StdRng, active_us: u64) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
     let lasting = |random: &mut StdRng| random.random_range(1..=8) * SECOND_US;
-    for _ in 0..random.random_range(2..=7) {
-        let fault = match random.random_range(0..10) {
+    for _ in 0..random.random_range(3..=9) {
+        let fault = match random.random_range(0..11) {
             0 | 1 => Fault::PowerCut,
-            2 | 3 => Fault::PowerCutInWrite {
+            2 | 3 | 10 => Fault::PowerCutInWrite {
                 changes: random.random_range(1..40),
             },
             4 => Fault::Kill,

@@ -1,1 +1,268 @@
-//! Single stories, each about one promise.
+//! Single stories, each about one promise, told step by step instead of drawn from a seed.
+//!
+//! They use the same world as the seeds and end with the same reckoning. Clients do nothing by
+//! themselves but stay alive, come back, go on where they were and send again what was not
+//! acknowledged.
+//!
+//! Invariant: a story fails when its promise is broken, and also when what it is about did not
+//! happen.
+
+use throng_protocol::ChannelId;
+
+use crate::client::{Kind, Stage};
+use crate::counts::Happening;
+use crate::link::Reading;
+use crate::oracle::Listener;
+use crate::plan::{Delay, Fault, Plan};
+use crate::world::World;
+
+const SECOND_US: u64 = 1_000_000;
+
+/// Tells a story in a calm world in which everybody has come and subscribed to everything.
+fn check(plan: Plan, story: impl FnOnce(&mut World)) {
+    crate::run(plan, false, |world| {
+        world.winding = true;
+        world.run_until(6 * SECOND_US);
+        subscribe_all(world);
+        story(world);
+        world.wind_down();
+        world.reckon();
+    });
+}
+
+fn subscribe_all(world: &mut World) {
+    for client in 0..world.clients.len() {
+        let mine: Vec<ChannelId> = world.clients[client].mine.iter().copied().collect();
+        for channel in mine {
+            world.clients[client]
+                .heard
+                .entry(channel)
+                .or_default()
+                .wanted = true;
+        }
+    }
+    world.run_until(world.now_us + 3 * SECOND_US);
+}
+
+/// Two clients that share a channel, and the channel.
+fn pair(world: &World) -> (usize, usize, ChannelId) {
+    let channels = world.control.channels();
+    let found = channels.into_iter().find_map(|channel| {
+        let members = (0..world.clients.len())
+            .filter(|client| world.clients[*client].mine.contains(&channel))
+            .collect::<Vec<usize>>();
+        (members.len() > 3).then(|| (members[0], members[1], channel))
+    });
+    found.expect("a calm world has channels with members")
+}
+
+/// Sends so many messages and waits until they are all acknowledged.
+fn write(world: &mut World, client: usize, channel: ChannelId, count: usize) {
+    let mut left = count;
+    while left > 0 {
+        let batch = left.min(40);
+        for _ in 0..batch {
+            world.send_new_to(client, channel);
+        }
+        left -= batch;
+        until_acknowledged(world, client);
+    }
+}
+
+fn until_acknowledged(world: &mut World, client: usize) {
+    let latest_us = world.now_us + 60 * SECOND_US;
+    while !world.clients[client].outgoing.is_empty() {
+        assert!(
+            world.now_us < latest_us,
+            "client {client} waits for an acknowledgement"
+        );
+        world.step();
+    }
+}
+
+#[test]
+fn a_stalled_reader_is_dropped_and_nobody_waits_for_it() {
+    check(Plan::calm(1), |world| {
+        let (stalled, writer, channel) = pair(world);
+        let link = world.clients[stalled].link.expect("everybody is there");
+        world.read_from_now_on(link, Reading::Not);
+        write(world, writer, channel, 1_200);
+        assert_eq!(world.counts.of(Happening::SlowConsumer), 1);
+        world.run_until(world.now_us + SECOND_US);
+        for (client, held) in world
+            .clients
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != stalled)
+        {
+            if let (true, Some(link)) = (held.mine.contains(&channel), held.link) {
+                let verdict = world.oracle.complete(Listener(link), channel);
+                assert_eq!(
+                    verdict,
+                    Ok(()),
+                    "client {client} waited for the stalled one"
+                );
+            }
+        }
+        world.run_until(world.now_us + 6 * SECOND_US);
+        assert!(
+            world.clients[stalled].link != Some(link),
+            "the stalled one was not dropped"
+        );
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut_right_after() {
+    for seed in 0..20 {
+        check(Plan::calm(seed), |world| {
+            let (_, writer, channel) = pair(world);
+            for _ in 0..3 {
+                write(world, writer, channel, 1);
+                world.fault(Fault::PowerCut);
+                world.run_until(world.now_us + 6 * SECOND_US);
+            }
+            assert_eq!(world.counts.of(Happening::PowerCut), 3);
+        });
+    }
+}
+
+#[test]
+fn a_message_sent_again_after_a_crash_is_stored_once() {
+    for moment in 0..60 {
+        check(Plan::calm(7), |world| {
+            let (_, writer, channel) = pair(world);
+            world.send_new_to(writer, channel);
+            world.run_until(world.now_us + moment * 700);
+            world.fault(if moment % 2 == 0 {
+                Fault::PowerCut
+            } else {
+                Fault::Kill
+            });
+            until_acknowledged(world, writer);
+            assert_eq!(world.oracle.places(channel).len(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_resume_goes_on_after_crashes_with_other_numbers_of_shards() {
+    check(
+        Plan {
+            shards_max: 7,
+            ..Plan::calm(3)
+        },
+        |world| {
+            let (reader, writer, channel) = pair(world);
+            for _ in 0..12 {
+                write(world, writer, channel, 5);
+                world.leave_abruptly(reader);
+                write(world, writer, channel, 5);
+                world.fault(Fault::PowerCut);
+                world.run_until(world.now_us + 5 * SECOND_US);
+            }
+            assert!(world.counts.of(Happening::OtherShardCount) > 3);
+            assert!(world.counts.of(Happening::ReplayedMessage) >= 60);
+        },
+    );
+}
+
+/// Somebody is away while so many messages are written, and is told to start anew, or not.
+fn check_missed(missed: usize, resyncs: u64) {
+    check(Plan::calm(4), |world| {
+        let (reader, writer, channel) = pair(world);
+        write(world, writer, channel, 3);
+        world.run_until(world.now_us + SECOND_US);
+        world.leave_abruptly(reader);
+        world.client_turn(reader, 600 * SECOND_US);
+        write(world, writer, channel, missed);
+        let replayed = world.counts.of(Happening::ReplayedMessage);
+        world.client_turn(reader, 0);
+        world.run_until(world.now_us + 20 * SECOND_US);
+        assert_eq!(world.counts.of(Happening::Resync), resyncs);
+        let replayed = world.counts.of(Happening::ReplayedMessage) - replayed;
+        assert_eq!(replayed, if resyncs == 0 { missed as u64 } else { 0 });
+    });
+}
+
+#[test]
+fn who_missed_too_much_is_resynced_and_who_did_not_is_told_everything() {
+    check_missed(1_000, 0);
+    check_missed(1_001, 1);
+}
+
+#[test]
+fn a_full_disk_refuses_messages_and_recovers() {
+    check(Plan::calm(5), |world| {
+        let (_, writer, channel) = pair(world);
+        write(world, writer, channel, 10);
+        world.fault(Fault::DiskFull { us: 20 * SECOND_US });
+        for _ in 0..200 {
+            world.send_new_to(writer, channel);
+            world.run_until(world.now_us + SECOND_US / 20);
+        }
+        assert!(
+            world.counts.of(Happening::Unavailable) > 0,
+            "the disk was never full"
+        );
+        world.disk.set_quota_bytes(None);
+        until_acknowledged(world, writer);
+    });
+}
+
+#[test]
+fn a_drain_tells_everybody_and_ends_who_stays() {
+    check(Plan::calm(6), |world| {
+        let (_, writer, channel) = pair(world);
+        write(world, writer, channel, 20);
+        for client in (0..world.clients.len()).step_by(3) {
+            world.clients[client].kind = Kind::Stubborn;
+        }
+        let ready = world
+            .clients
+            .iter()
+            .filter(|held| held.stage == Stage::Ready)
+            .count();
+        assert_eq!(ready, world.clients.len(), "everybody is there");
+        world.fault(Fault::Drain);
+        world.run_until(world.now_us + 9 * SECOND_US);
+        assert!(world.counts.of(Happening::Reconnect) >= ready as u64);
+        let stayed = world.clients.len().div_ceil(3) as u64;
+        assert_eq!(world.counts.of(Happening::DrainOutlasted), stayed);
+    });
+}
+
+#[test]
+fn who_has_joined_is_not_turned_away_by_an_old_answer() {
+    let control = Delay {
+        min_us: 1_000,
+        max_us: 900_000,
+    };
+    for seed in 0..30 {
+        check(
+            Plan {
+                control,
+                ..Plan::calm(seed)
+            },
+            |world| {
+                let stranger = (0..world.clients.len())
+                    .find(|client| world.clients[*client].mine.is_empty())
+                    .expect("one in ten is in no guild");
+                world.fault(Fault::Join);
+                let mut rounds_left = 4_000;
+                let mut joined_rounds = 0;
+                while joined_rounds < 100 {
+                    rounds_left -= 1;
+                    assert!(rounds_left > 0, "nobody has joined");
+                    joined_rounds += usize::from(!world.clients[stranger].mine.is_empty());
+                    for channel in world.control.channels() {
+                        if world.random_below(20) == 0 {
+                            world.send_new_to(stranger, channel);
+                        }
+                    }
+                    world.run_until(world.now_us + 5_000);
+                }
+            },
+        );
+    }
+}

@@ -111,6 +111,7 @@ impl World {
     fn perform(&mut self, shard: u16, output: Output) {
         let now_us = self.now_us;
         note_output(&mut self.trace, now_us, shard, &output);
+        self.published += u64::from(is_live(&output));
         match output {
             Output::Send { conn, bytes } => self.send_to(shard, &[conn], bytes),
             Output::Broadcast { bytes, to } => self.send_to(shard, &to, bytes),
@@ -330,6 +331,15 @@ impl World {
                 },
             );
         }
+    }
+}
+
+/// Whether somebody is taken to hear a channel.
+fn is_live(output: &Output) -> bool {
+    match output {
+        Output::Broadcast { .. } => true,
+        Output::Forward { message, .. } => live_bytes(message) > 0,
+        _ => false,
     }
 }
 

@@ -148,6 +148,8 @@ pub(crate) struct World {
     /// Pages that were compared with the whole truth.
     pub(crate) exact_pages: u64,
     pub(crate) statuses: BTreeMap<u64, ShardStatus>,
+    /// Live frames on their way to other shards or to sockets, so far.
+    pub(crate) published: u64,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
 }
@@ -185,6 +187,7 @@ impl World {
             browsing: BTreeMap::new(),
             exact_pages: 0,
             statuses: BTreeMap::new(),
+            published: 0,
             trace: Trace::new(aloud),
             counts: Counts::default(),
             plan,

@@ -15,7 +15,11 @@ struct Story {
 }
 
 fn key(nonce: u128) -> Key {
-    Key { author: AUTHOR, channel: CHANNEL, nonce: Nonce::from_u128(nonce) }
+    Key {
+        author: AUTHOR,
+        channel: CHANNEL,
+        nonce: Nonce::from_u128(nonce),
+    }
 }
 
 fn id(number: u64) -> MessageId {
@@ -39,18 +43,23 @@ impl Story {
     }
 
     fn sent(mut self, number: u64) -> Self {
-        self.oracle.sent(key(number.into()), &format!("text {number}"));
+        self.oracle
+            .sent(key(number.into()), &format!("text {number}"));
         self
     }
 
     fn acked(mut self, number: u64, seq: u64) -> Self {
-        let verdict = self.oracle.acked(HERE, key(number.into()), id(number), Seq(seq));
+        let verdict = self
+            .oracle
+            .acked(HERE, key(number.into()), id(number), Seq(seq));
         self.note(verdict)
     }
 
     fn subscribed(mut self, listener: Listener, head: u64, from: From) -> Self {
         let known = self.oracle.head(CHANNEL);
-        let verdict = self.oracle.subscribed(listener, CHANNEL, Seq(head), from, known);
+        let verdict = self
+            .oracle
+            .subscribed(listener, CHANNEL, Seq(head), from, known);
         self.note(verdict)
     }
 
@@ -88,16 +97,34 @@ fn begun() -> Story {
 
 /// Compares the kind of the first thing found, if there should be one.
 fn check(story: &Story, expected: &str) {
-    let found = story.verdicts.first().map_or(String::new(), |violation| format!("{violation:?}"));
+    let found = story
+        .verdicts
+        .first()
+        .map_or(String::new(), |violation| format!("{violation:?}"));
     let kind = found.split([' ', '{']).next().unwrap_or_default();
     assert_eq!(kind, expected, "{:?}", story.verdicts);
 }
 
 #[test]
 fn a_right_history_passes() {
-    let story = begun().hears(HERE, 1).acked(1, 1).hears(HERE, 2).acked(2, 2).log(&[1, 2]);
-    let story = story.subscribed(THERE, 2, From::After(Seq(1))).hears(THERE, 2).acked(1, 1);
-    check(&story.hears(HERE, 3).hears(THERE, 3).log(&[1, 2, 3]).complete(), "");
+    let story = begun()
+        .hears(HERE, 1)
+        .acked(1, 1)
+        .hears(HERE, 2)
+        .acked(2, 2)
+        .log(&[1, 2]);
+    let story = story
+        .subscribed(THERE, 2, From::After(Seq(1)))
+        .hears(THERE, 2)
+        .acked(1, 1);
+    check(
+        &story
+            .hears(HERE, 3)
+            .hears(THERE, 3)
+            .log(&[1, 2, 3])
+            .complete(),
+        "",
+    );
 }
 
 #[test]
@@ -105,7 +132,10 @@ fn gaps_duplicates_and_strangers() {
     check(&begun().hears(HERE, 2), "OutOfOrder");
     check(&begun().hears(HERE, 1).hears(HERE, 1), "OutOfOrder");
     check(&begun().hears(THERE, 1), "NotSubscribed");
-    let resumed = begun().hears(HERE, 1).hears(HERE, 2).subscribed(THERE, 2, From::After(Seq(1)));
+    let resumed = begun()
+        .hears(HERE, 1)
+        .hears(HERE, 2)
+        .subscribed(THERE, 2, From::After(Seq(1)));
     check(&resumed.hears(THERE, 3), "OutOfOrder");
     let again = begun().hears(HERE, 1).subscribed(HERE, 2, From::Again);
     check(&again, "OutOfOrder");
@@ -116,13 +146,32 @@ fn gaps_duplicates_and_strangers() {
 
 #[test]
 fn two_truths() {
-    let other = Entry { content: Some("text 2".to_owned()), ..entry(1) };
+    let other = Entry {
+        content: Some("text 2".to_owned()),
+        ..entry(1)
+    };
     let both = || begun().subscribed(THERE, 0, From::Head).hears(HERE, 1);
     check(&both().hears_as(THERE, 1, other), "TwoAtOnePlace");
-    check(&both().hears_as(THERE, 1, Entry { id: id(9), ..entry(1) }), "TwoAtOnePlace");
+    check(
+        &both().hears_as(
+            THERE,
+            1,
+            Entry {
+                id: id(9),
+                ..entry(1)
+            },
+        ),
+        "TwoAtOnePlace",
+    );
     check(&begun().hears(HERE, 1).acked(2, 1), "TwoAtOnePlace");
-    let elder = Entry { id: id(0), ..entry(2) };
-    check(&begun().hears(HERE, 1).hears_as(HERE, 2, elder), "IdsOutOfOrder");
+    let elder = Entry {
+        id: id(0),
+        ..entry(2)
+    };
+    check(
+        &begun().hears(HERE, 1).hears_as(HERE, 2, elder),
+        "IdsOutOfOrder",
+    );
 }
 
 #[test]
@@ -135,12 +184,24 @@ fn what_was_seen_and_is_gone() {
 
 #[test]
 fn nonces_that_name_two_messages() {
-    let twin = Entry { id: id(2), ..entry(1) };
-    check(&begun().hears(HERE, 1).hears_as(HERE, 2, twin.clone()), "StoredTwice");
-    let later = Entry { id: id(1 + NONCE_KEEP_MS), ..entry(1) };
+    let twin = Entry {
+        id: id(2),
+        ..entry(1)
+    };
+    check(
+        &begun().hears(HERE, 1).hears_as(HERE, 2, twin.clone()),
+        "StoredTwice",
+    );
+    let later = Entry {
+        id: id(1 + NONCE_KEEP_MS),
+        ..entry(1)
+    };
     check(&begun().hears(HERE, 1).hears_as(HERE, 2, later), "");
     // A replay leaves the nonce out; the acknowledgement brings it to light.
-    let replayed = Entry { nonce: None, ..twin };
+    let replayed = Entry {
+        nonce: None,
+        ..twin
+    };
     let story = begun().hears(HERE, 1).hears_as(HERE, 2, replayed);
     let mut story = story;
     let verdict = story.oracle.acked(HERE, key(1), id(2), Seq(2));
@@ -149,8 +210,16 @@ fn nonces_that_name_two_messages() {
 
 #[test]
 fn messages_that_nobody_sent() {
-    check(&Story::default().subscribed(HERE, 0, From::Head).hears(HERE, 1), "NeverSent");
-    let altered = Entry { content: Some("other".to_owned()), ..entry(1) };
+    check(
+        &Story::default()
+            .subscribed(HERE, 0, From::Head)
+            .hears(HERE, 1),
+        "NeverSent",
+    );
+    let altered = Entry {
+        content: Some("other".to_owned()),
+        ..entry(1)
+    };
     check(&begun().hears_as(HERE, 1, altered), "NeverSent");
     check(&Story::default().acked(1, 1), "NeverSent");
 }
@@ -171,7 +240,13 @@ fn one_senders_order() {
 
 #[test]
 fn heads_and_resyncs() {
-    check(&begun().acked(1, 1).acked(2, 2).subscribed(THERE, 1, From::Head), "HeadWentBack");
+    check(
+        &begun()
+            .acked(1, 1)
+            .acked(2, 2)
+            .subscribed(THERE, 1, From::Head),
+        "HeadWentBack",
+    );
     check(&begun().resynced(1_000, false), "NeedlessResync");
     check(&begun().resynced(1_001, false), "");
     check(&begun().resynced(3, true), "");
