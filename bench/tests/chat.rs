@@ -4,6 +4,11 @@
 //!
 //! The server's binary lies beside the bench's own: `make test` builds both first.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test prepares files for the programs it runs"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -147,6 +147,7 @@ impl World {
     fn write_unheard(&mut self) {
         let mut unheard: BTreeSet<ChannelId> = self.control.channels().into_iter().collect();
         let published = self.published;
+        let mut writers = Vec::new();
         for client in 0..self.clients.len() {
             let held = &mut self.clients[client];
             let due: Vec<ChannelId> = held.mine.intersection(&unheard).copied().collect();
@@ -159,6 +160,8 @@ impl World {
             held.heard.entry(due[0]).or_default();
             held.stage = Stage::Offline;
             held.kind = Kind::Good;
+            held.outgoing.clear();
+            writers.push(client);
             self.client_turn(client, 0);
             self.run_until(self.now_us + 10 * LOOK_US);
             for channel in due {
@@ -167,7 +170,7 @@ impl World {
             }
         }
         let latest_us = self.now_us + UNHEARD_US_MAX;
-        while self.clients.iter().any(|held| !held.outgoing.is_empty()) {
+        while writers.iter().any(|writer| !self.clients[*writer].outgoing.is_empty()) {
             assert!(
                 self.now_us < latest_us,
                 "what nobody hears is acknowledged too"
