@@ -10,6 +10,9 @@ SEEDS ?= 200
 
 ## run: build, then serve on http://127.0.0.1:8080 with data in ./data
 run: build
+	@echo "Throng is on http://$(LISTEN) with its data in $(DATA). To chat, in two other terminals:"
+	@echo "  target/release/throng chat --target http://$(LISTEN) --register --user alice    then /create home and /invite"
+	@echo "  target/release/throng chat --target http://$(LISTEN) --register --user bob      then /join CODE"
 	@target/release/throng serve --listen $(LISTEN) --data $(DATA)
 
 ## build: the release binaries, throng and throng-bench

@@ -5,7 +5,8 @@
 //! an old answer.
 //!
 //! Invariants: an answer older than the last invalidation of its guild is not kept; the table
-//! never holds more than its limit (when full it starts afresh).
+//! never holds more than its limit (when full it starts afresh, and answers to questions asked
+//! before that are asked for again).
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +19,12 @@ pub(crate) struct AccessCache {
     guilds: HashMap<GuildId, GuildAccess>,
     entries: usize,
     entries_max: usize,
+    epoch: Epoch,
 }
+
+/// How often the table has started afresh.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Epoch(u64);
 
 #[derive(Debug, Default)]
 struct GuildAccess {
@@ -36,6 +42,7 @@ impl AccessCache {
             guilds: HashMap::new(),
             entries: 0,
             entries_max,
+            epoch: Epoch::default(),
         }
     }
 
@@ -48,31 +55,52 @@ impl AccessCache {
             .is_some_and(|guild| guild.members.contains(&user))
     }
 
-    /// Takes the control plane's word that the user is a member, as of `version`.
-    /// Returns false when an invalidation has overtaken the answer: ask again.
+    /// What a question asked now is to be answered under.
+    #[must_use]
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Takes the control plane's word that the user is a member, as of `version`, to a question
+    /// asked in `epoch`. Returns false when an invalidation may have overtaken the answer: ask
+    /// again.
     pub(crate) fn learn(
         &mut self,
         user: UserId,
         channel: ChannelId,
         guild: GuildId,
         version: u64,
+        epoch: Epoch,
     ) -> bool {
-        if self.entries + 2 > self.entries_max {
-            self.forget_members();
-        }
-        let known = self.guilds.entry(guild).or_default();
-        if version < known.version {
+        self.make_room();
+        if !self.is_current(guild, version, epoch) {
             return false;
         }
+        let known = self.guilds.entry(guild).or_insert_with(|| {
+            self.entries += 1;
+            GuildAccess::default()
+        });
         self.entries += usize::from(known.members.insert(user));
         self.entries += usize::from(self.channels.insert(channel, guild).is_none());
         true
     }
 
+    /// Whether no invalidation has overtaken an answer of this version, to a question asked in
+    /// `epoch`. Holds for refusals too: somebody may have joined meanwhile.
+    #[must_use]
+    pub(crate) fn is_current(&self, guild: GuildId, version: u64, epoch: Epoch) -> bool {
+        let known = self.guilds.get(&guild).map_or(0, |known| known.version);
+        epoch == self.epoch && version >= known
+    }
+
     /// Something about the guild changed in `version`: what was known of this user (or, without
-    /// one, of all) is no longer.
+    /// one, of all) is no longer. The version is kept, since an older answer may be under way.
     pub(crate) fn invalidate(&mut self, guild: GuildId, version: u64, user: Option<UserId>) {
-        let known = self.guilds.entry(guild).or_default();
+        self.make_room();
+        let known = self.guilds.entry(guild).or_insert_with(|| {
+            self.entries += 1;
+            GuildAccess::default()
+        });
         known.version = known.version.max(version);
         match user {
             Some(user) => self.entries -= usize::from(known.members.remove(&user)),
@@ -83,13 +111,15 @@ impl AccessCache {
         }
     }
 
-    /// Forgets memberships and channels; versions stay, since an answer may be under way.
-    fn forget_members(&mut self) {
-        self.channels.clear();
-        for guild in self.guilds.values_mut() {
-            guild.members.clear();
+    /// Starts afresh when the next entry might not fit. Versions go too, so answers to questions
+    /// asked before are not believed any more.
+    fn make_room(&mut self) {
+        if self.entries + 3 > self.entries_max {
+            self.channels.clear();
+            self.guilds.clear();
+            self.entries = 0;
+            self.epoch.0 += 1;
         }
-        self.entries = 0;
     }
 }
 
@@ -106,9 +136,9 @@ mod tests {
     fn an_answer_that_an_invalidation_overtook_is_not_kept() {
         let mut cache = AccessCache::new(100);
         cache.invalidate(GUILD, 7, None);
-        assert!(!cache.learn(USER, CHANNEL, GUILD, 6));
+        assert!(!cache.learn(USER, CHANNEL, GUILD, 6, cache.epoch()));
         assert!(!cache.knows(USER, CHANNEL));
-        assert!(cache.learn(USER, CHANNEL, GUILD, 7));
+        assert!(cache.learn(USER, CHANNEL, GUILD, 7, cache.epoch()));
         assert!(cache.knows(USER, CHANNEL));
         assert!(!cache.knows(OTHER, CHANNEL));
     }
@@ -116,8 +146,8 @@ mod tests {
     #[test]
     fn an_invalidation_takes_one_or_all() {
         let mut cache = AccessCache::new(100);
-        assert!(cache.learn(USER, CHANNEL, GUILD, 1));
-        assert!(cache.learn(OTHER, CHANNEL, GUILD, 1));
+        assert!(cache.learn(USER, CHANNEL, GUILD, 1, cache.epoch()));
+        assert!(cache.learn(OTHER, CHANNEL, GUILD, 1, cache.epoch()));
         cache.invalidate(GUILD, 2, Some(USER));
         assert!(!cache.knows(USER, CHANNEL) && cache.knows(OTHER, CHANNEL));
         cache.invalidate(GUILD, 3, None);
@@ -125,11 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn it_never_grows_past_its_limit() {
+    fn it_never_grows_past_its_limit_and_believes_no_answer_from_before() {
         let mut cache = AccessCache::new(10);
+        let first = cache.epoch();
         for n in 0..1_000u128 {
-            assert!(cache.learn(UserId::from_u128(n), CHANNEL, GUILD, 1));
+            let (user, guild) = (UserId::from_u128(n), GuildId::from_u128(n));
+            let epoch = cache.epoch();
+            let kept = cache.learn(user, CHANNEL, guild, 1, epoch);
+            assert_eq!(kept, epoch == cache.epoch());
+            cache.invalidate(guild, 2, None);
             assert!(cache.entries <= 10);
         }
+        assert!(!cache.learn(USER, CHANNEL, GUILD, 9, first));
     }
 }

@@ -98,10 +98,18 @@ impl Commits {
         }
         let commit = CommitId(self.next);
         self.next += 1;
-        self.gathered_bytes = 0;
-        let records = std::mem::take(&mut self.records);
+        // A commit is one frame of one day's bucket.
+        let first_day = day_of(&self.records[0]);
+        let end = self
+            .records
+            .partition_point(|record| day_of(record) == first_day);
+        let later_records = self.records.split_off(end);
+        let later_messages = self.gathering.split_off(end);
+        let records = std::mem::replace(&mut self.records, later_records);
+        let messages = std::mem::replace(&mut self.gathering, later_messages);
+        self.gathered_bytes = self.records.iter().map(Record::bytes).sum();
         let metas = records.iter().map(Record::meta).collect();
-        self.in_flight = Some((commit, metas, std::mem::take(&mut self.gathering)));
+        self.in_flight = Some((commit, metas, messages));
         Some((commit, records))
     }
 
@@ -110,6 +118,11 @@ impl Commits {
         assert!(in_flight == commit, "commits come back in their order");
         (metas, messages)
     }
+}
+
+/// The day of a record's id, counted from 1970.
+fn day_of(record: &Record) -> u64 {
+    record.message.timestamp_ms() / 86_400_000
 }
 
 impl Shard {

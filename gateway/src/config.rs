@@ -78,6 +78,8 @@ pub struct Limits {
     pub backlog_bytes_max: usize,
     /// Subscribed channels per session.
     pub subscriptions_max: usize,
+    /// Unanswered SEND_MESSAGE commands of one session; the next is UNAVAILABLE.
+    pub sends_max: usize,
     /// Commands that wait in one session behind a SUBSCRIBE_CHANNEL.
     pub parked_max: usize,
     /// Guilds per user.
@@ -174,6 +176,7 @@ impl Default for Limits {
             message_bytes_max: 64 << 10,
             backlog_bytes_max: 256 << 10,
             subscriptions_max: 1_000,
+            sends_max: 256,
             parked_max: 64,
             guilds_per_user: 100,
             channels_per_guild: 500,
@@ -270,7 +273,8 @@ impl Limits {
             ("limits.asks_max", self.asks_max),
             ("limits.reads_max", self.reads_max),
             ("limits.nonces_max", self.nonces_max),
-            ("limits.access_entries_max", self.access_entries_max / 2),
+            ("limits.access_entries_max", self.access_entries_max / 16),
+            ("limits.sends_max", self.sends_max),
             ("limits.subscriptions_max", self.subscriptions_max),
             ("limits.parked_max", self.parked_max),
             ("limits.http_connections_max", self.http_connections_max),

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use throng_control::{FromShard, HistoryError, HistoryQuery, ShardStatus};
 use throng_protocol::{ChannelId, Event, Message, MessageId, Seq, encode_frame_into};
-use throng_storage_engine::{ChannelKey, MessageKey, Query, Record, StoreError};
+use throng_storage_engine::{ChannelKey, Location, MessageKey, Query, Record, StoreError};
 
 use crate::io::{Outbox, Output, ReadId};
 use crate::lane::{Refusal, Reply, ReplyTo};
@@ -27,7 +27,7 @@ const REPLAY_PAGE_BYTES: usize = 64 << 10;
 /// Pages being read.
 #[derive(Debug)]
 pub(crate) struct Reads {
-    for_whom: HashMap<ReadId, ReadFor>,
+    for_whom: HashMap<ReadId, (ChannelId, ReadFor)>,
     next: u64,
     reads_max: usize,
     /// The last damage found.
@@ -51,13 +51,13 @@ impl Reads {
         }
     }
 
-    fn open(&mut self, read_for: ReadFor) -> Option<ReadId> {
+    fn open(&mut self, channel: ChannelId, read_for: ReadFor) -> Option<ReadId> {
         if self.for_whom.len() >= self.reads_max {
             return None;
         }
         let read = ReadId(self.next);
         self.next += 1;
-        self.for_whom.insert(read, read_for);
+        self.for_whom.insert(read, (channel, read_for));
         Some(read)
     }
 }
@@ -85,7 +85,7 @@ impl Shard {
         if locations.is_empty() {
             return answer(ticket, Ok(Vec::new()), out);
         }
-        match self.reads.open(ReadFor::History { ticket }) {
+        match self.reads.open(channel, ReadFor::History { ticket }) {
             Some(read) => out.push(Output::Read { read, locations }),
             None => answer(ticket, Err(HistoryError::Unavailable), out),
         }
@@ -99,9 +99,10 @@ impl Shard {
         after: Seq,
         out: &mut Outbox,
     ) {
-        let channel = ChannelKey(*channel.as_bytes());
+        let key = ChannelKey(*channel.as_bytes());
         let query = Query::AfterSeq(after.0);
-        let locations = self.index.page(channel, query, REPLAY_PAGE_MESSAGES);
+        let mut locations = self.index.page(key, query, REPLAY_PAGE_MESSAGES);
+        locations.truncate(fitting(&locations));
         if locations.is_empty() {
             let nothing = Reply::Page {
                 frames: bytes::Bytes::new(),
@@ -109,7 +110,7 @@ impl Shard {
             };
             return self.reply(reply_to, nothing, out);
         }
-        match self.reads.open(ReadFor::Replay { reply_to }) {
+        match self.reads.open(channel, ReadFor::Replay { reply_to }) {
             Some(read) => out.push(Output::Read { read, locations }),
             None => self.refuse(reply_to, Refusal::UNAVAILABLE, out),
         }
@@ -122,12 +123,12 @@ impl Shard {
         result: Result<Vec<Record>, StoreError>,
         out: &mut Outbox,
     ) {
-        let read_for = self
+        let (channel, read_for) = self
             .reads
             .for_whom
             .remove(&read)
             .expect("a page is read once");
-        let messages = self.messages_of(result);
+        let messages = self.messages_of(channel, result);
         match (read_for, messages) {
             (ReadFor::History { ticket }, Some(mut messages)) => {
                 messages.reverse();
@@ -145,7 +146,13 @@ impl Shard {
         }
     }
 
-    fn messages_of(&mut self, result: Result<Vec<Record>, StoreError>) -> Option<Vec<Message>> {
+    /// The messages of a page, unless it is damaged. A record of another channel, where this one's
+    /// should lie, is damage too, and nobody's to see.
+    fn messages_of(
+        &mut self,
+        channel: ChannelId,
+        result: Result<Vec<Record>, StoreError>,
+    ) -> Option<Vec<Message>> {
         let records = match result {
             Ok(records) => records,
             Err(error) => {
@@ -153,6 +160,11 @@ impl Shard {
                 return None;
             }
         };
+        let is_foreign = |record: &Record| record.channel.0 != *channel.as_bytes();
+        if records.iter().any(is_foreign) {
+            self.reads.damage = Some(format!("a record of another channel lies in {channel}"));
+            return None;
+        }
         let messages: Result<Vec<Message>, _> = records.iter().map(record::message).collect();
         messages
             .map_err(|error| self.reads.damage = Some(error.to_string()))
@@ -172,6 +184,16 @@ impl Shard {
 
 fn answer(ticket: u64, result: Result<Vec<Message>, HistoryError>, out: &mut Outbox) {
     out.push(Output::Control(FromShard::History { ticket, result }));
+}
+
+/// How many of these records fit in a page; at least one.
+fn fitting(locations: &[Location]) -> usize {
+    let mut bytes = 0;
+    let fits = |location: &&Location| {
+        bytes += location.bytes as usize;
+        bytes <= REPLAY_PAGE_BYTES
+    };
+    locations.iter().take_while(fits).count().max(1)
 }
 
 /// As many messages as fit in a page, oldest first.

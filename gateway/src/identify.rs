@@ -138,9 +138,14 @@ impl Shard {
             username: Rc::from(user.username.as_str()),
         });
         session.since_ms = now_ms;
+        session.alive_ms = now_ms;
         let extra = session.extra();
         let resume = std::mem::take(&mut extra.resume);
+        let is_more_due = !guilds.is_empty() || !resume.is_empty();
         extra.guilds = guilds;
+        if is_more_due {
+            self.pause(conn, out);
+        }
         self.resume(conn, resume, out);
         self.next_of_the_past(conn, out);
     }

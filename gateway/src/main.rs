@@ -135,8 +135,9 @@ fn echo(args: &EchoArgs) -> ExitCode {
 
 /// What others wait for before they connect.
 fn announce(address: SocketAddr) {
-    println!("listening on http://{address}");
-    let _ = std::io::stdout().flush(); // Who reads it may have gone.
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "listening on http://{address}");
+    let _ = stdout.flush(); // Who reads it may have gone.
 }
 
 /// Arguments or a configuration that cannot be.

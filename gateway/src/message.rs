@@ -30,7 +30,7 @@ impl Shard {
             return;
         };
         let (user, username) = (identity.user, identity.username.to_string());
-        let Some(request) = self.requests.open(conn, Purpose::Send(nonce)) else {
+        let Some(request) = self.open_send(conn, nonce) else {
             return self.error(conn, Refusal::UNAVAILABLE, Some(nonce), out);
         };
         let request = Box::new(SendRequest {
@@ -48,6 +48,18 @@ impl Shard {
         } else {
             self.say(self.user_owner(user), LaneMessage::Count(request), out);
         }
+    }
+
+    /// Reserves a place for the answer; `None` when this session, or all together, wait for too
+    /// many.
+    fn open_send(&mut self, conn: ConnId, nonce: Nonce) -> Option<RequestId> {
+        let session = self.sessions.get(conn)?;
+        if session.sends >= self.config.limits.sends_max {
+            return None;
+        }
+        let request = self.requests.open(conn, Purpose::Send(nonce))?;
+        session.sends += 1;
+        Some(request)
     }
 
     /// The user's shard counts a message and passes it on, over the limit or not: a resent one is
@@ -112,6 +124,9 @@ impl Shard {
     }
 
     fn sent(&mut self, conn: ConnId, nonce: Nonce, reply: Reply, out: &mut Outbox) {
+        if let Some(session) = self.sessions.get(conn) {
+            session.sends -= 1;
+        }
         match reply {
             Reply::Acked {
                 message: message_id,

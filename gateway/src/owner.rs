@@ -12,10 +12,12 @@ use std::collections::{HashMap, VecDeque};
 use smallvec::SmallVec;
 use throng_control::{Access, Answer, Ask};
 use throng_protocol::{
-    Author, ChannelId, Event, Message, MessageId, Rev, Seq, UserId, encode_frame, timestamp,
+    Author, ChannelId, ErrorCode, Event, Message, MessageId, Rev, Seq, UserId, encode_frame,
+    timestamp,
 };
-use throng_storage_engine::ChannelKey;
+use throng_storage_engine::{ChannelKey, MessageKey};
 
+use crate::access::Epoch;
 use crate::commit::PendingMessage;
 use crate::io::{Outbox, ShardId};
 use crate::lane::{LaneMessage, RateState, Refusal, Reply, ReplyTo, SendRequest};
@@ -41,6 +43,17 @@ pub(crate) struct Waiting {
 }
 
 impl Shard {
+    /// A message arrived. One over its author's rate is not worth a question to the control plane:
+    /// only a resent one is answered, and those are known here.
+    pub(crate) fn ordered(&mut self, request: Box<SendRequest>, out: &mut Outbox) {
+        let (user, channel) = (request.user, request.channel);
+        let is_over = matches!(request.rate, RateState::Over { .. });
+        if is_over && !self.waiting.wishes.contains_key(&(user, channel)) {
+            return self.sequence(*request, out);
+        }
+        self.with_access(user, channel, Wish::Send(request), out);
+    }
+
     /// Carries a wish out, now or when the control plane has said that the user may.
     pub(crate) fn with_access(
         &mut self,
@@ -62,7 +75,7 @@ impl Shard {
     }
 
     fn ask_access(&mut self, user: UserId, channel: ChannelId, out: &mut Outbox) {
-        let purpose = AskedFor::Access(user, channel);
+        let purpose = AskedFor::Access(user, channel, self.access.epoch());
         if !self.ask(Ask::Access { user, channel }, purpose, out) {
             self.deny(user, channel, Refusal::UNAVAILABLE, out);
         }
@@ -73,6 +86,7 @@ impl Shard {
         &mut self,
         user: UserId,
         channel: ChannelId,
+        epoch: Epoch,
         answer: Answer,
         out: &mut Outbox,
     ) {
@@ -82,7 +96,10 @@ impl Shard {
                 guild,
                 guild_version,
             } => {
-                if !self.access.learn(user, channel, guild, guild_version) {
+                if !self
+                    .access
+                    .learn(user, channel, guild, guild_version, epoch)
+                {
                     return self.ask_access(user, channel, out);
                 }
                 let wishes = self
@@ -96,8 +113,12 @@ impl Shard {
             }
             Answer::Access {
                 access: Access::NotMember,
-                ..
+                guild,
+                guild_version,
             } => {
+                if !self.access.is_current(guild, guild_version, epoch) {
+                    return self.ask_access(user, channel, out);
+                }
                 self.deny(user, channel, Refusal::PERMISSION_DENIED, out);
             }
             Answer::Access {
@@ -188,6 +209,10 @@ impl Shard {
 
     /// Gives a new message its place, if there is room for it all the way out.
     fn admit(&mut self, key: NonceKey, request: &SendRequest, out: &mut Outbox) {
+        if !self.is_answerable(request) {
+            self.uncount(request, out);
+            return self.refuse(request.reply_to, MESSAGE_NOT_FOUND, out);
+        }
         let (seq, rev) = self.next_place(request.channel);
         let id = self.ids.next(self.now_ms);
         let event = Event::MessageCreate {
@@ -228,6 +253,16 @@ impl Shard {
         self.commits.gather(record, pending);
     }
 
+    /// Whether the message that this one answers exists, if it answers one.
+    fn is_answerable(&self, request: &SendRequest) -> bool {
+        let channel = ChannelKey(*request.channel.as_bytes());
+        request.reply_to_message.is_none_or(|answered| {
+            self.index
+                .find(channel, MessageKey(*answered.as_bytes()))
+                .is_some()
+        })
+    }
+
     /// The place after the last one given out, committed or not.
     fn next_place(&self, channel: ChannelId) -> (Seq, Rev) {
         let (seq, rev) = self
@@ -258,6 +293,12 @@ impl Wish {
         }
     }
 }
+
+const MESSAGE_NOT_FOUND: Refusal = Refusal {
+    code: ErrorCode::MessageNotFound,
+    message: "replyTo names no message of this channel",
+    retry_after_ms: None,
+};
 
 /// The message as it is delivered live, the same for everybody.
 fn message(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Message {

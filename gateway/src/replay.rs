@@ -19,6 +19,10 @@ use crate::shard::{Purpose, Shard};
 /// Messages of one channel that are replayed; who missed more fetches history instead.
 pub(crate) const REPLAY_MESSAGES_MAX: u64 = 1_000;
 
+/// Channels that are told one after the other before the socket is waited for. What is sent for a
+/// channel without a page is a few hundred bytes.
+const STEPS_MAX: usize = 64;
+
 /// What the next step of a replay is.
 enum Next {
     Live,
@@ -30,19 +34,14 @@ impl Shard {
     /// Goes on with what a session is due of the past, unless its socket is still busy with the
     /// last of it.
     pub(crate) fn next_of_the_past(&mut self, conn: ConnId, out: &mut Outbox) {
-        loop {
+        for _ in 0..STEPS_MAX {
             let Some(session) = self.sessions.get(conn) else {
                 return;
             };
             let Some(extra) = &mut session.extra else {
                 return;
             };
-            if extra.paused
-                || extra
-                    .replays
-                    .front()
-                    .is_some_and(|next| next.reading.is_some())
-            {
+            if extra.paused || extra.reading.is_some() {
                 return;
             }
             if self.more_guilds(conn, out) {
@@ -55,6 +54,7 @@ impl Shard {
                 return;
             }
         }
+        self.pause(conn, out);
     }
 
     /// One step of the replay in front; true when it is done and the next one may begin.
@@ -101,6 +101,9 @@ impl Shard {
         if let Some(front) = self.front_replay(conn) {
             front.reading = Some(request);
         }
+        if let Some(session) = self.sessions.get(conn) {
+            session.extra().reading = Some(request);
+        }
         let (owner, reply_to) = (self.channel_owner(channel), self.reply_to(request));
         self.say(
             owner,
@@ -123,12 +126,18 @@ impl Shard {
         reply: Reply,
         out: &mut Outbox,
     ) {
-        let Some(front) = self.front_replay(conn) else {
-            return;
+        let extra = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.extra.as_mut());
+        let Some(extra) = extra.filter(|extra| extra.reading == Some(request)) else {
+            return; // The session has ended.
         };
-        if front.reading != Some(request) {
-            return; // The replay was ended while its page was read.
-        }
+        extra.reading = None;
+        let front = extra.replays.front_mut();
+        let Some(front) = front.filter(|front| front.reading == Some(request)) else {
+            return self.next_of_the_past(conn, out); // The replay ended while its page was read.
+        };
         front.reading = None;
         match reply {
             Reply::Page { frames, last } => {
@@ -204,7 +213,7 @@ impl Shard {
     }
 
     /// What follows waits until the socket has taken what was sent.
-    fn pause(&mut self, conn: ConnId, out: &mut Outbox) {
+    pub(crate) fn pause(&mut self, conn: ConnId, out: &mut Outbox) {
         if let Some(session) = self.sessions.get(conn) {
             session.extra().paused = true;
             out.push(Output::Watch { conn });

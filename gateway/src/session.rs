@@ -33,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) alive_ms: u64,
     /// Channels it hears, or is about to.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// SEND_MESSAGE commands that have not been answered.
+    pub(crate) sends: usize,
     /// Its use of the typing rate.
     pub(crate) typing: Window,
     /// What only some sessions need.
@@ -94,6 +96,8 @@ pub(crate) struct Extra {
     pub(crate) guilds: VecDeque<Arc<GuildFragment>>,
     /// Channels whose past is due, one after the other.
     pub(crate) replays: VecDeque<Replay>,
+    /// The page on its way, for the replay in front or for one that has ended.
+    pub(crate) reading: Option<RequestId>,
     /// A `Watch` is out: what follows waits for `Writable`.
     pub(crate) paused: bool,
     /// The SUBSCRIBE_CHANNEL that later commands wait for.
@@ -108,6 +112,7 @@ impl Extra {
             && self.resume.is_empty()
             && self.guilds.is_empty()
             && self.replays.is_empty()
+            && self.reading.is_none()
             && !self.paused
             && self.waiting_for.is_none()
             && self.parked.is_empty()
@@ -123,7 +128,7 @@ pub(crate) struct Replay {
     pub(crate) after: Seq,
     /// SUBSCRIBED has been sent.
     pub(crate) announced: bool,
-    /// The page being read.
+    /// The page being read for it.
     pub(crate) reading: Option<RequestId>,
 }
 
@@ -172,6 +177,7 @@ impl Session {
             since_ms: now_ms,
             alive_ms: now_ms,
             subscriptions: Vec::new(),
+            sends: 0,
             typing: Window::default(),
             extra: None,
         }

@@ -18,7 +18,7 @@ use throng_protocol::{ChannelId, MessageIdSource, Nonce, Seq, UserId};
 use throng_router::{InterestTable, Topic, Topology};
 use throng_storage_engine::{Index, RecentNonce};
 
-use crate::access::AccessCache;
+use crate::access::{AccessCache, Epoch};
 use crate::commit::Commits;
 use crate::config::Config;
 use crate::fanout::Credits;
@@ -75,7 +75,7 @@ pub(crate) enum AskedFor {
     /// A session's IDENTIFY.
     Identify(ConnId),
     /// Access to an owned channel.
-    Access(UserId, ChannelId),
+    Access(UserId, ChannelId, Epoch),
 }
 
 /// What a session's request was for.
@@ -188,7 +188,7 @@ impl Shard {
             LaneMessage::CloseSession { user } => self.users.close_session(user, self.now_ms),
             LaneMessage::Count(request) => self.count(request, out),
             LaneMessage::Send(request) => {
-                self.with_access(request.user, request.channel, Wish::Send(request), out);
+                self.ordered(request, out);
             }
             LaneMessage::GiveBack { user } => self.users.give_back(user),
             LaneMessage::Subscribe {
@@ -236,8 +236,8 @@ impl Shard {
         match message {
             ToShard::Answer { ask, answer } => match self.asks.remove(&ask) {
                 Some(AskedFor::Identify(conn)) => self.identified(conn, answer, out),
-                Some(AskedFor::Access(user, channel)) => {
-                    self.access_answered(user, channel, answer, out);
+                Some(AskedFor::Access(user, channel, epoch)) => {
+                    self.access_answered(user, channel, epoch, answer, out);
                 }
                 None => {} // Answered before, by the edge, when the control plane was full.
             },

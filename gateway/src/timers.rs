@@ -26,6 +26,9 @@ pub(crate) const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
 /// Time for the request head, and again for IDENTIFY.
 const HANDSHAKE_MS: u64 = 10_000;
 
+/// Time from the handshake to READY, however long the control plane takes.
+const IDENTIFY_MS: u64 = 30_000;
+
 /// How often the server pings.
 const PING_MS: u64 = 30_000;
 
@@ -139,6 +142,9 @@ impl Shard {
             }
             Stage::Connecting => Due::TimeOut,
             Stage::Unidentified => Due::Close(CloseReason::IdentifyTimeout),
+            Stage::Identifying if begun_ms + IDENTIFY_MS <= now_ms => {
+                Due::Close(CloseReason::IdentifyTimeout)
+            }
             Stage::Identifying => Due::Nothing {
                 again_ms: now_ms + HANDSHAKE_MS,
             },

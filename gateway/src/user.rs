@@ -25,6 +25,8 @@ pub(crate) struct Users {
 #[derive(Debug, Default)]
 struct State {
     sessions: u32,
+    /// Whether it is in the list of those who may be forgotten.
+    is_leaving: bool,
     message: Window,
     identify: Window,
 }
@@ -46,7 +48,7 @@ impl Users {
             .take(limits.identify, now_ms)
             .map_err(|ms| Refusal::rate_limited("too many IDENTIFY commands", ms))
             .and_then(|()| state.open(limits.sessions.per_user));
-        if state.sessions == 0 {
+        if state.sessions == 0 && !std::mem::replace(&mut state.is_leaving, true) {
             self.leaving.push_back((now_ms + FORGET_AFTER_MS, user));
         }
         self.sessions += u64::from(opened.is_ok());
@@ -62,7 +64,7 @@ impl Users {
         assert!(state.sessions > 0, "a session is closed once");
         state.sessions -= 1;
         self.sessions -= 1;
-        if state.sessions == 0 {
+        if state.sessions == 0 && !std::mem::replace(&mut state.is_leaving, true) {
             self.leaving.push_back((now_ms + FORGET_AFTER_MS, user));
         }
     }
@@ -100,10 +102,11 @@ impl Users {
             let Some((_, user)) = self.leaving.pop_front() else {
                 break;
             };
-            let Some(state) = self.states.get(&user) else {
+            let Some(state) = self.states.get_mut(&user) else {
                 continue;
             };
             if state.sessions > 0 {
+                state.is_leaving = false;
                 continue;
             }
             if state.message.is_over(limits.message, now_ms)

@@ -5,8 +5,9 @@
 //! queue full.
 //!
 //! Invariants: what is queued is taken in batches, each answered with a fixed number of statements
-//! and one wake-up per shard; at most `BATCHES_MAX` batches are under way; each ask is answered
-//! exactly once, unless its shard has ended.
+//! and one wake-up per shard; at most `BATCHES_MAX` batches are under way; each ask that was queued
+//! before the end is answered exactly once, with `Unavailable` after a fault of ours or when it was
+//! not taken in time, unless its shard has ended.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const BATCH_MAX: usize = 256;
 const BATCHES_MAX: usize = 8;
 
 /// Who asked.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Asker {
     shard: u16,
     ask: AskId,
@@ -41,7 +42,7 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             () = from_shards.drain(&mut taken, BATCH_MAX) => {}
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => break,
         }
         let asks = settle(&app, &mut taken);
         if asks.is_empty() {
@@ -51,10 +52,44 @@ pub(crate) async fn run(
         let turn = turn.expect("the semaphore is never closed");
         let app = Arc::clone(&app);
         tokio::spawn(async move {
-            answer(&app, asks).await;
+            let askers: Vec<Asker> = asks.iter().map(|(asker, _)| *asker).collect();
+            let answers = or_unavailable(askers, answer(Arc::clone(&app), asks)).await;
+            send(&app, answers).await;
             drop(turn);
         });
     }
+    refuse_rest(&app, &from_shards).await;
+    let all = u32::try_from(BATCHES_MAX).expect("a small constant");
+    drop(under_way.acquire_many(all).await);
+}
+
+/// Answers "unavailable" to what is still queued, which is no more than the queue holds.
+async fn refuse_rest(app: &App, from_shards: &Outlet<(u16, FromShard)>) {
+    let mut taken = Vec::new();
+    tokio::select! {
+        biased;
+        () = from_shards.drain(&mut taken, app.config.asks_queued_max) => {}
+        () = std::future::ready(()) => return,
+    }
+    let asks = settle(app, &mut taken);
+    let askers = asks.into_iter().map(|(asker, _)| asker);
+    send(app, unavailable(askers)).await;
+}
+
+/// What the answering comes to; a panic in it must not leave its askers without an answer.
+async fn or_unavailable(
+    askers: Vec<Asker>,
+    answering: impl Future<Output = Vec<(Asker, Answer)>> + Send + 'static,
+) -> Vec<(Asker, Answer)> {
+    tokio::spawn(answering).await.unwrap_or_else(|error| {
+        tracing::error!(%error, count = askers.len(), "answering ended by a fault of ours");
+        unavailable(askers)
+    })
+}
+
+fn unavailable(askers: impl IntoIterator<Item = Asker>) -> Vec<(Asker, Answer)> {
+    let each = askers.into_iter();
+    each.map(|asker| (asker, Answer::Unavailable)).collect()
 }
 
 /// Hands replies to who waits for them; what is left are questions.
@@ -71,7 +106,7 @@ fn settle(app: &App, taken: &mut Vec<(u16, FromShard)>) -> Vec<(Asker, Ask)> {
     asks
 }
 
-async fn answer(app: &App, asks: Vec<(Asker, Ask)>) {
+async fn answer(app: Arc<App>, asks: Vec<(Asker, Ask)>) -> Vec<(Asker, Answer)> {
     let mut identifies = Vec::new();
     let mut accesses = Vec::new();
     let mut answers = Vec::with_capacity(asks.len());
@@ -85,10 +120,10 @@ async fn answer(app: &App, asks: Vec<(Asker, Ask)>) {
             Ask::Access { user, channel } => accesses.push((asker, (user, channel))),
         }
     }
-    answer_identifies(app, &identifies, &mut answers).await;
-    answer_accesses(app, &accesses, &mut answers).await;
+    answer_identifies(&app, &identifies, &mut answers).await;
+    answer_accesses(&app, &accesses, &mut answers).await;
     assert_eq!(answers.len(), asked, "each ask is answered once");
-    send(app, answers).await;
+    answers
 }
 
 async fn answer_identifies(
@@ -194,5 +229,27 @@ async fn send(app: &App, answers: Vec<(Asker, Answer)>) {
     }
     for shard in told {
         app.shards.wake(shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_leaves_nobody_without_an_answer() {
+        let askers = [1, 2].map(|shard| Asker {
+            shard,
+            ask: AskId(7),
+        });
+        let broken = async { panic!("as a mistake of ours would") };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let answers = runtime.block_on(or_unavailable(askers.to_vec(), broken));
+        let told: Vec<Asker> = answers.iter().map(|(asker, _)| *asker).collect();
+        assert_eq!(told, askers);
+        let refused = |(_, answer): &_| matches!(answer, Answer::Unavailable);
+        assert!(answers.iter().all(refused));
     }
 }

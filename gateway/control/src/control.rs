@@ -121,9 +121,16 @@ async fn open(
 }
 
 impl ControlHandle {
-    /// Takes no new connection, lets requests under way finish for `shutdown_ms_max`, then closes
-    /// the database. To be called while the shards still run (requests may wait for them) and
-    /// outside of async code.
+    /// Takes no new connection and lets requests under way finish for `shutdown_ms_max`, without
+    /// waiting for them; shards are still answered. To be called while the shards still run, since
+    /// requests may wait for them.
+    pub fn stop_serving(&self) {
+        self.stop_serving.send_replace(true);
+    }
+
+    /// Stops serving if that was not asked for before, waits for requests under way, answers what
+    /// shards still asked with `Unavailable`, then closes the database. To be called after the
+    /// shards have parted from their clients, and outside of async code.
     pub fn shutdown(self) {
         let Self {
             runtime,

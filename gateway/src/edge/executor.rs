@@ -253,13 +253,37 @@ where
     F: Future<Output = Result<ShardParts<A, S>, E>> + 'static,
 {
     let shard = seat.shard.0;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    LocalExecutorBuilder::new(Placement::Fixed(usize::from(shard) % cores))
+    let placement = match allowed_cores() {
+        cores if cores.is_empty() => Placement::Unbound,
+        cores => Placement::Fixed(cores[usize::from(shard) % cores.len()]),
+    };
+    LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{shard}"))
         .io_memory(io_memory_bytes(&seat.settings))
         .ring_depth(FILE_RING_DEPTH)
         .spawn(move || run(seat, make))
         .map_err(|error| not_run(shard, error))
+}
+
+/// The cores that this process may use, which need not be the first ones; empty if the kernel
+/// does not say.
+#[expect(
+    unsafe_code,
+    reason = "asking for the affinity has no safe interface here"
+)]
+fn allowed_cores() -> Vec<usize> {
+    // SAFETY: a set is plain bits, all of which may be zero.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the given size into the set, which is ours.
+    let asked = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    if asked != 0 {
+        return Vec::new();
+    }
+    let places = 0..8 * size_of_val(&set);
+    places
+        // SAFETY: the place is within the set.
+        .filter(|core| unsafe { libc::CPU_ISSET(*core, &set) })
+        .collect()
 }
 
 /// What it means that an executor gave nothing back.

@@ -82,7 +82,7 @@ async fn run(mut log: Log<GlommioDisk>, coming: LocalReceiver<Append>, inbox: In
                 is_sealed = false;
                 if written_to.is_some() && segment != written_to {
                     segment = written_to;
-                    upkeep = prepare_next(&log);
+                    upkeep = Some(prepare_next(&log, upkeep.take()));
                 }
             }
             // In the mode `interval` this is also the sync that is due.
@@ -146,17 +146,21 @@ async fn write(
     }
 }
 
-/// Makes the next segment's file beside the commits, so that rolling over does not wait for it.
-fn prepare_next(log: &Log<GlommioDisk>) -> Option<JoinHandle<()>> {
+/// Makes the next segment's file beside the commits, so that rolling over does not wait for it;
+/// after the one before, so that who waits for the last has waited for all.
+fn prepare_next(log: &Log<GlommioDisk>, before: Option<JoinHandle<()>>) -> JoinHandle<()> {
     let upkeep = log.upkeep();
     let task = glommio::spawn_local(async move {
+        if let Some(before) = before {
+            before.await;
+        }
         match upkeep.run().await {
             Ok(Upkept::Full) => tracing::warn!("no space for the next segment yet"),
             Ok(Upkept::Ready | Upkept::Busy) => {}
             Err(error) => store_failed(&error),
         }
     });
-    Some(task.detach())
+    task.detach()
 }
 
 /// What is on disk is unknown: only a restart with recovery may go on.

@@ -8,6 +8,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -17,16 +18,23 @@ use crate::io::ShardId;
 /// Batches under way on one lane.
 const BATCHES_MAX: usize = 64;
 
+/// What both ends share.
+struct Lane<T> {
+    queue: ArrayQueue<Vec<T>>,
+    /// The queue had no room for a batch, and the sender has not been woken since.
+    refused: AtomicBool,
+}
+
 /// The sending end.
 struct Sender<T> {
-    queue: Arc<ArrayQueue<Vec<T>>>,
+    lane: Arc<Lane<T>>,
     pending: Vec<T>,
     receiver: ShardWaker,
 }
 
 /// The receiving end.
 struct Receiver<T> {
-    queue: Arc<ArrayQueue<Vec<T>>>,
+    lane: Arc<Lane<T>>,
     sender: ShardWaker,
 }
 
@@ -50,13 +58,16 @@ pub fn connect<T>(shards: &[ShardWaker]) -> Vec<Lanes<T>> {
     }
     for (from, sender) in shards.iter().enumerate() {
         for (to, receiver) in shards.iter().enumerate().filter(|(to, _)| *to != from) {
-            let queue = Arc::new(ArrayQueue::new(BATCHES_MAX));
+            let lane = Arc::new(Lane {
+                queue: ArrayQueue::new(BATCHES_MAX),
+                refused: AtomicBool::new(false),
+            });
             lanes[to].receivers[from] = Some(Receiver {
-                queue: Arc::clone(&queue),
+                lane: Arc::clone(&lane),
                 sender: sender.clone(),
             });
             lanes[from].senders[to] = Some(Sender {
-                queue,
+                lane,
                 pending: Vec::new(),
                 receiver: receiver.clone(),
             });
@@ -84,9 +95,9 @@ impl<T> Lanes<T> {
             .senders
             .iter_mut()
             .flatten()
-            .filter(|lane| !lane.pending.is_empty())
+            .filter(|sender| !sender.pending.is_empty())
         {
-            match sender.queue.push(mem::take(&mut sender.pending)) {
+            match sender.lane.push(mem::take(&mut sender.pending)) {
                 Ok(()) => sender.receiver.wake(),
                 Err(pending) => sender.pending = pending,
             }
@@ -95,16 +106,18 @@ impl<T> Lanes<T> {
 
     /// Hands out everything that has arrived; at most what was there when it began, per lane.
     pub fn receive(&mut self, mut take: impl FnMut(ShardId, T)) {
-        for (from, lane) in (0_u16..).zip(&mut self.receivers) {
-            let Some(lane) = lane else { continue };
+        for (from, receiver) in (0_u16..).zip(&mut self.receivers) {
+            let Some(Receiver { lane, sender }) = receiver else {
+                continue;
+            };
             let count = lane.queue.len();
             for batch in (0..count).map_while(|_| lane.queue.pop()) {
                 batch
                     .into_iter()
                     .for_each(|message| take(ShardId(from), message));
             }
-            if count == BATCHES_MAX {
-                lane.sender.wake();
+            if count > 0 && lane.refused.swap(false, Ordering::SeqCst) {
+                sender.wake();
             }
         }
     }
@@ -115,7 +128,28 @@ impl<T> Lanes<T> {
         self.receivers
             .iter()
             .flatten()
-            .any(|lane| !lane.queue.is_empty())
+            .any(|receiver| !receiver.lane.queue.is_empty())
+    }
+
+    /// Whether a batch that did not fit would fit now. A wake-up that came while the shard was
+    /// awake is forgotten, so this is asked once more before each sleep.
+    #[must_use]
+    pub fn can_flush(&self) -> bool {
+        self.senders
+            .iter()
+            .flatten()
+            .any(|sender| !sender.pending.is_empty() && !sender.lane.queue.is_full())
+    }
+}
+
+impl<T> Lane<T> {
+    /// Tried again after the refusal is on record: the receiver either sees it after making room,
+    /// or has made room before.
+    fn push(&self, batch: Vec<T>) -> Result<(), Vec<T>> {
+        self.queue.push(batch).or_else(|batch| {
+            self.refused.store(true, Ordering::SeqCst);
+            self.queue.push(batch)
+        })
     }
 }
 
@@ -148,6 +182,25 @@ mod tests {
             (0..count).map(|message| (0, message)).collect::<Vec<_>>()
         );
         assert!(!right[0].has_arrived());
+    }
+
+    #[test]
+    fn a_refused_sender_is_woken_however_full_the_receiver_found_the_queue() {
+        let wakers: Vec<_> = (0..2).map(|_| ShardWaker::new().unwrap()).collect();
+        let mut lanes = connect(&wakers);
+        let (left, right) = lanes.split_at_mut(1);
+        for message in 0..=u32::try_from(BATCHES_MAX).unwrap() {
+            left[0].send(ShardId(1), message);
+            left[0].flush();
+        }
+        let lane = Arc::clone(&left[0].senders[1].as_ref().unwrap().lane);
+        assert!(lane.refused.load(Ordering::SeqCst) && !left[0].can_flush());
+        lane.queue.pop();
+        assert_eq!(received(&mut right[0]).len(), BATCHES_MAX - 1);
+        assert!(!lane.refused.load(Ordering::SeqCst), "the sender was woken");
+        assert!(left[0].can_flush(), "and does not sleep on its batch");
+        left[0].flush();
+        assert!(!left[0].can_flush());
     }
 
     #[test]

@@ -194,11 +194,13 @@ fn run(running: Shards, control: ControlHandle, end: &Receiver<()>) -> Result<()
             recv(ended) -> _ => {}
         }
         drain.ask();
-        control.shutdown(); // Requests under way still find their shards.
+        control.stop_serving(); // Requests under way still find their shards.
         waiter
             .join()
             .unwrap_or(Err(EdgeError::ShardDied { shard: 0 }))
     });
+    // Only now: what clients began before the drain may still ask who they are.
+    control.shutdown();
     result.map_err(NodeError::from)
 }
 
@@ -242,6 +244,7 @@ impl Maker {
             lanes: seed.lanes,
             from_control: seed.from_control,
             to_control: ToControl::new(self.asks),
+            control_first: false,
         };
         let application = Shard::new(ShardStart {
             id,

@@ -5,7 +5,7 @@
 //!
 //! Invariants: outputs are carried out in their order, right after the input that caused them; a
 //! round is bounded, and after it glommio's other tasks have their turn; the application gets a
-//! tick at least every 100 ms; it is never called from two places at once.
+//! tick at least every 100 ms of node time; it is never called from two places at once.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -21,10 +21,13 @@ use super::sockets::{Happened, Sockets, frame};
 use super::wake::{Bell, Sleeper};
 use crate::io::{Application, Input, Outbox, Output, ShardId};
 
-/// Completions taken in one round.
-const COMPLETIONS_PER_ROUND_MAX: usize = 1_024;
-/// Inputs taken from the services in one round.
-const INPUTS_PER_ROUND_MAX: usize = 1_024;
+/// Completions taken in one turn.
+const COMPLETIONS_PER_TURN_MAX: usize = 1_024;
+/// Inputs taken from the services in one turn. Few: what they cause starts to leave only with the
+/// next turn, and would look like the backlog of slow readers.
+const INPUTS_PER_TURN_MAX: usize = 64;
+/// Turns of one round, which go on while the services have more inputs.
+const TURNS_PER_ROUND_MAX: usize = 16;
 /// Longest time between two ticks, in milliseconds.
 const TICK_MS: u64 = 100;
 /// How often glommio looks at its own rings while a shard never sleeps, in milliseconds; after each
@@ -108,7 +111,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         let now_ms = self.clock.now_ms();
         let mut rhythm = Rhythm {
             outbox: Outbox::new(),
-            completions: Vec::with_capacity(COMPLETIONS_PER_ROUND_MAX),
+            completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
             ticked_ms: now_ms,
             looked_ms: now_ms,
             drain_until_ms: None,
@@ -144,8 +147,25 @@ impl<A: Application, S: Services> Pump<A, S> {
     /// Takes in what there is, a bounded amount; whether there was something.
     fn round(&mut self, now_ms: u64, rhythm: &mut Rhythm) -> Result<bool, EdgeError> {
         self.bell.take();
+        let mut worked = false;
+        for _ in 0..TURNS_PER_ROUND_MAX {
+            worked |= self.take_completions(now_ms, rhythm)?;
+            let inputs = self.take_inputs(now_ms, rhythm);
+            worked |= inputs > 0;
+            self.services.flush();
+            if inputs < INPUTS_PER_TURN_MAX {
+                break;
+            }
+        }
+        self.keep_time(now_ms, rhythm);
+        self.services.flush();
+        Ok(worked)
+    }
+
+    /// Starts the sends that are due and takes in what the kernel says; whether it said something.
+    fn take_completions(&mut self, now_ms: u64, rhythm: &mut Rhythm) -> Result<bool, EdgeError> {
         self.sockets
-            .turn(&mut rhythm.completions, COMPLETIONS_PER_ROUND_MAX)?;
+            .turn(&mut rhythm.completions, COMPLETIONS_PER_TURN_MAX)?;
         let mut worked = !rhythm.completions.is_empty();
         for completion in rhythm.completions.drain(..) {
             let happened = self.sockets.complete(completion, now_ms);
@@ -156,16 +176,18 @@ impl<A: Application, S: Services> Pump<A, S> {
             worked = true;
             self.tell(now_ms, Some(happened), &mut rhythm.outbox);
         }
-        for _ in 0..INPUTS_PER_ROUND_MAX {
+        Ok(worked)
+    }
+
+    /// Takes in what the services have, a few; how many.
+    fn take_inputs(&mut self, now_ms: u64, rhythm: &mut Rhythm) -> usize {
+        for taken in 0..INPUTS_PER_TURN_MAX {
             let Some(input) = self.services.next_input() else {
-                break;
+                return taken;
             };
-            worked = true;
             self.handle(now_ms, input, &mut rhythm.outbox);
         }
-        self.keep_time(now_ms, rhythm);
-        self.services.flush();
-        Ok(worked)
+        INPUTS_PER_TURN_MAX
     }
 
     fn keep_time(&mut self, now_ms: u64, rhythm: &mut Rhythm) {

@@ -28,6 +28,8 @@ pub(super) struct NodeServices {
     pub(super) lanes: Lanes<LaneMessage>,
     pub(super) from_control: Receiver<ToShard>,
     pub(super) to_control: ToControl,
+    /// The control plane's next input comes before the other shards'.
+    pub(super) control_first: bool,
 }
 
 /// The way to the control plane.
@@ -110,6 +112,13 @@ impl Services for NodeServices {
     }
 
     fn next_input(&mut self) -> Option<Input<'static>> {
+        // In turns, so that neither lanes nor the control plane wait for a silence of the other.
+        self.control_first = !self.control_first;
+        if self.control_first
+            && let Ok(message) = self.from_control.try_recv()
+        {
+            return Some(Input::Control(message));
+        }
         if self.inbox.is_empty() {
             let inbox = &self.inbox;
             self.lanes
@@ -121,7 +130,10 @@ impl Services for NodeServices {
     }
 
     fn has_input(&self) -> bool {
-        !self.inbox.is_empty() || self.lanes.has_arrived() || !self.from_control.is_empty()
+        !self.inbox.is_empty()
+            || self.lanes.has_arrived()
+            || self.lanes.can_flush()
+            || !self.from_control.is_empty()
     }
 
     fn is_busy(&self) -> bool {

@@ -16,7 +16,8 @@ pub struct EdgeSettings {
     pub shards: u16,
     /// Sockets per shard; 0 = as many as the descriptor limit allows.
     pub connections_max: u32,
-    /// What may wait for one socket.
+    /// What may wait for one socket that is slow to take it; up to four times that when the server
+    /// itself queued it at once, and always one frame.
     pub backlog_bytes_max: usize,
     /// A socket with more than this waiting is not read until half of it has left, if given;
     /// otherwise only the backlog's limit protects the server.

@@ -7,6 +7,12 @@
 
 use crate::egress::Egress;
 
+/// How many times its backlog's limit may wait for a socket that is not waited for itself: what
+/// the server gathers for it between two looks at the ring says nothing about the reader.
+const BURST_BACKLOGS_MAX: usize = 4;
+/// Steps of one backlog in which [`Socket::base`] counts.
+const BASE_STEPS: usize = 8_192;
+
 /// Where a socket stands. Each state is only ever left for one further down, `Free` at last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum State {
@@ -31,6 +37,8 @@ pub(super) struct Socket {
     pub(super) generation: u32,
     pub(super) state: State,
     bits: u8,
+    /// What waited when the last send was started, in [`BASE_STEPS`] of the backlog's limit.
+    base: u16,
 }
 
 /// What is known about a socket beside its state.
@@ -62,6 +70,7 @@ impl Socket {
             generation: 0,
             state: State::Free,
             bits: 0,
+            base: 0,
         }
     }
 
@@ -80,6 +89,27 @@ impl Socket {
         self.state = State::Free;
         self.generation = self.generation.wrapping_add(1);
         self.egress = Egress::new();
+    }
+
+    /// The bytes that may wait here with the next frame. A reader is slow by what gathers while a
+    /// send is on its way, not by what the server itself did not start yet; a first frame always
+    /// fits. So up to four backlogs wait for a reader, and one frame where that is larger.
+    pub(super) fn waiting_bytes_max(&self, backlog_bytes_max: usize) -> usize {
+        let burst_bytes_max = backlog_bytes_max.saturating_mul(BURST_BACKLOGS_MAX);
+        if self.egress.is_idle() {
+            usize::MAX
+        } else if self.egress.in_flight() {
+            let base_bytes = usize::from(self.base) * base_step(backlog_bytes_max);
+            burst_bytes_max.min(base_bytes.saturating_add(backlog_bytes_max))
+        } else {
+            burst_bytes_max
+        }
+    }
+
+    /// A send is being started.
+    pub(super) fn note_send(&mut self, backlog_bytes_max: usize) {
+        let steps = self.egress.queued_bytes() / base_step(backlog_bytes_max);
+        self.base = u16::try_from(steps).unwrap_or(u16::MAX);
     }
 
     pub(super) fn is(&self, bit: Bit) -> bool {
@@ -102,9 +132,72 @@ impl Socket {
     }
 }
 
+fn base_step(backlog_bytes_max: usize) -> usize {
+    backlog_bytes_max.div_ceil(BASE_STEPS).max(1)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+
     use super::*;
+    use crate::egress::{Joiner, Pushed};
+
+    const BACKLOG: usize = 100;
+
+    fn push(socket: &mut Socket, bytes: usize) -> Pushed {
+        let frame = Rc::new(Bytes::from(vec![0; bytes]));
+        let bytes_max = socket.waiting_bytes_max(BACKLOG);
+        socket.egress.push(frame, bytes_max)
+    }
+
+    fn start_send(socket: &mut Socket) {
+        assert!(socket.egress.next_send(&mut Joiner::new()).is_some());
+        socket.note_send(BACKLOG);
+    }
+
+    #[test]
+    fn a_burst_of_our_own_is_no_slow_reader_but_bounded() {
+        let mut socket = Socket::new();
+        for _ in 0..BURST_BACKLOGS_MAX {
+            assert_eq!(push(&mut socket, BACKLOG), Pushed::Queued);
+        }
+        assert_eq!(push(&mut socket, 1), Pushed::Overflow);
+    }
+
+    #[test]
+    fn a_reader_is_slow_by_what_gathers_during_a_send() {
+        let mut socket = Socket::new();
+        assert_eq!(push(&mut socket, 2 * BACKLOG), Pushed::Queued);
+        start_send(&mut socket);
+        assert_eq!(push(&mut socket, BACKLOG), Pushed::Queued);
+        assert_eq!(push(&mut socket, 1), Pushed::Overflow);
+    }
+
+    #[test]
+    fn sends_that_do_not_keep_up_overflow_in_the_end() {
+        let mut socket = Socket::new();
+        assert_eq!(push(&mut socket, 10), Pushed::Queued);
+        let mut rounds = 0;
+        loop {
+            start_send(&mut socket);
+            if push(&mut socket, BACKLOG) == Pushed::Overflow {
+                break;
+            }
+            socket.egress.sent(1);
+            rounds += 1;
+        }
+        assert_eq!(rounds, 3, "three backlogs and a first frame");
+    }
+
+    #[test]
+    fn a_first_frame_always_fits() {
+        let mut socket = Socket::new();
+        assert_eq!(push(&mut socket, 9 * BACKLOG), Pushed::Queued);
+        assert_eq!(push(&mut socket, 1), Pushed::Overflow);
+    }
 
     #[test]
     fn an_idle_connection_is_small() {

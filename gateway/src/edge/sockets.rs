@@ -105,7 +105,8 @@ impl Sockets {
         if !matches!(socket.state, State::Open | State::Leaving) {
             return;
         }
-        match socket.egress.push(frame, limits.backlog_bytes_max) {
+        let bytes_max = socket.waiting_bytes_max(limits.backlog_bytes_max);
+        match socket.egress.push(frame, bytes_max) {
             Pushed::Queued => {}
             Pushed::Overflow => return self.happened.push_back(Happened::Blocked(conn)),
             Pushed::Dropped => return,
@@ -263,6 +264,9 @@ impl Sockets {
             return;
         };
         socket.set(Bit::Due, false);
+        if !socket.egress.in_flight() {
+            socket.note_send(self.limits.backlog_bytes_max);
+        }
         if let Some(bytes) = socket.egress.next_send(&mut self.joiner) {
             // SAFETY: the queue keeps the frame of a send in flight until `sent` or `failed`,
             // which follow only from its completion; a table that is dropped waits for it.

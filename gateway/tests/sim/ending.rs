@@ -42,6 +42,9 @@ impl World {
         self.control.away = false;
         self.disk.set_quota_bytes(None);
         for client in 0..self.clients.len() {
+            if self.clients[client].kind == Kind::Silent {
+                self.leave_abruptly(client); // It has been silent for too long already.
+            }
             self.clients[client].kind = match self.clients[client].kind {
                 Kind::Forger => Kind::Forger,
                 _ => Kind::Good,
@@ -170,7 +173,10 @@ impl World {
             }
         }
         let latest_us = self.now_us + UNHEARD_US_MAX;
-        while writers.iter().any(|writer| !self.clients[*writer].outgoing.is_empty()) {
+        while writers
+            .iter()
+            .any(|writer| !self.clients[*writer].outgoing.is_empty())
+        {
             assert!(
                 self.now_us < latest_us,
                 "what nobody hears is acknowledged too"

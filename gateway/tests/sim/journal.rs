@@ -21,6 +21,8 @@ use throng_storage_engine::{
 
 pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
+type Records = Result<Vec<Record>, StoreError>;
+
 /// What the journal is asked.
 enum Request {
     Append {
@@ -55,7 +57,7 @@ pub(crate) struct StoreTasks {
     mailbox: Rc<RefCell<Mailbox>>,
     journal: Option<Task<Result<(), StoreError>>>,
     reader: Rc<Reader<SimDisk>>,
-    reads: Vec<(ReadId, Task<Result<Vec<Record>, StoreError>>)>,
+    reads: Vec<(ReadId, Task<Records>)>,
     upkeeps: Vec<Task<Result<(), StoreError>>>,
     closing: bool,
     appends: u64,

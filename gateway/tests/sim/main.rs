@@ -9,6 +9,7 @@
 //! oracle from its first message to its last.
 
 mod act;
+mod answer;
 mod client;
 mod control;
 mod counts;
@@ -18,13 +19,18 @@ mod hear;
 mod history;
 mod journal;
 mod link;
+mod listen;
+mod misbehave;
 mod network;
 mod node;
+mod notes;
 mod oracle;
+mod part;
 mod plan;
 mod queue;
 mod scenario;
 mod serve;
+mod speak;
 mod trace;
 mod world;
 

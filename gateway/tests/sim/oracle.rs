@@ -7,10 +7,13 @@
 //! Invariants: what was once learnt about a place in a channel is never forgotten, so a message
 //! that anybody saw must be found in every later log, unchanged and in its place.
 
+mod violation;
+
 use std::collections::BTreeMap;
 
-use thiserror::Error;
 use throng_protocol::{ChannelId, MessageId, Nonce, Seq, UserId};
+
+pub(crate) use violation::Violation;
 
 /// How long a nonce names one message, in milliseconds.
 const NONCE_KEEP_MS: u64 = 5 * 60 * 1_000;
@@ -52,77 +55,6 @@ pub(crate) enum From {
     Again,
     /// It is live already, or its past is still being told: then from the head on.
     HeadOrAgain,
-}
-
-/// What cannot be.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub(crate) enum Violation {
-    #[error("{channel:?} {seq}: two messages, {first:?} and {second:?}")]
-    TwoAtOnePlace {
-        channel: ChannelId,
-        seq: Seq,
-        first: Entry,
-        second: Entry,
-    },
-    #[error("{channel:?} {seq}: ids do not rise with the places")]
-    IdsOutOfOrder { channel: ChannelId, seq: Seq },
-    #[error("{key:?} names two messages, at {first} and {second}")]
-    StoredTwice { key: Key, first: Seq, second: Seq },
-    #[error("{key:?} at {seq} has a content that was never sent: {content:?}")]
-    NeverSent {
-        key: Key,
-        seq: Seq,
-        content: Option<String>,
-    },
-    #[error("{channel:?} {seq} was seen and is not in the log, which ends at {end}")]
-    Lost {
-        channel: ChannelId,
-        seq: Seq,
-        end: Seq,
-    },
-    #[error("{listener:?} hears {channel:?} without a subscription")]
-    NotSubscribed {
-        listener: Listener,
-        channel: ChannelId,
-    },
-    #[error("{listener:?} hears {channel:?} {found} when {expected} is next")]
-    OutOfOrder {
-        listener: Listener,
-        channel: ChannelId,
-        expected: Seq,
-        found: Seq,
-    },
-    #[error("{channel:?}: the head is said to be {head} when {known} has been seen")]
-    HeadWentBack {
-        channel: ChannelId,
-        head: Seq,
-        known: Seq,
-    },
-    #[error("{listener:?} is resynced in {channel:?} after missing only {missed}")]
-    NeedlessResync {
-        listener: Listener,
-        channel: ChannelId,
-        missed: u64,
-    },
-    #[error("{listener:?} {key:?}: {seq} breaks the order in which it was sent")]
-    SendOrder {
-        listener: Listener,
-        key: Key,
-        seq: Seq,
-    },
-    #[error("{listener:?} stopped at {heard} in {channel:?}, whose head is {head}")]
-    Missing {
-        listener: Listener,
-        channel: ChannelId,
-        heard: Seq,
-        head: Seq,
-    },
-    #[error("{channel:?}: a page holds {found:?} instead of {expected:?}")]
-    WrongPage {
-        channel: ChannelId,
-        expected: Vec<Seq>,
-        found: Vec<Seq>,
-    },
 }
 
 /// The judge.
@@ -394,7 +326,7 @@ impl Oracle {
         let truth = self.channels.entry(channel).or_default();
         if let Some(known) = truth.entries.get_mut(&seq) {
             if !agree(known, &entry) {
-                let (first, second) = (known.clone(), entry);
+                let (first, second) = (Box::new(known.clone()), Box::new(entry));
                 return Err(Violation::TwoAtOnePlace {
                     channel,
                     seq,

@@ -17,7 +17,7 @@ use throng_control::{FromShard, ToShard};
 use crate::counts::Happening;
 use crate::journal::Health;
 use crate::node::{Host, Node};
-use crate::trace::mark;
+use crate::notes::{note_input, note_output};
 use crate::world::{Event, Power, World};
 
 /// How long a socket may take for its last bytes.
@@ -349,89 +349,5 @@ fn live_bytes(message: &LaneMessage) -> u64 {
             frame.len() as u64
         }
         _ => 0,
-    }
-}
-
-fn note_input(trace: &mut crate::trace::Trace, now_us: u64, shard: u16, input: &Input<'_>) {
-    match input {
-        Input::Received { conn, bytes } => trace.note(
-            now_us,
-            format_args!("{shard} < {conn:?} {} bytes {:x}", bytes.len(), mark(bytes)),
-        ),
-        Input::Lane { from, message } => {
-            trace.note(
-                now_us,
-                format_args!("{shard} < {from:?} {}", brief(message)),
-            );
-        }
-        Input::Page { read, result } => {
-            let records = result.as_ref().map(Vec::len);
-            trace.note(now_us, format_args!("{shard} < {read:?} {records:?}"));
-        }
-        Input::Control(ToShard::Answer { ask, .. }) => {
-            trace.note(now_us, format_args!("{shard} < answer {ask:?}"));
-        }
-        Input::Tick => {}
-        other => trace.note(now_us, format_args!("{shard} < {other:?}")),
-    }
-}
-
-fn note_output(trace: &mut crate::trace::Trace, now_us: u64, shard: u16, output: &Output) {
-    match output {
-        Output::Send { conn, bytes } => trace.note(
-            now_us,
-            format_args!("{shard} > {conn:?} {} bytes {:x}", bytes.len(), mark(bytes)),
-        ),
-        Output::Broadcast { bytes, to } => trace.note(
-            now_us,
-            format_args!(
-                "{shard} > {} hear {:x} {:x}",
-                to.len(),
-                mark(bytes),
-                mark_all(to)
-            ),
-        ),
-        Output::Append { commit, records } => {
-            trace.note(
-                now_us,
-                format_args!("{shard} > {commit:?} of {}", records.len()),
-            );
-        }
-        Output::Read { read, locations } => {
-            trace.note(
-                now_us,
-                format_args!("{shard} > {read:?} of {}", locations.len()),
-            );
-        }
-        Output::Forward { to, message } => {
-            trace.note(now_us, format_args!("{shard} > {to:?} {}", brief(message)));
-        }
-        other => trace.note(now_us, format_args!("{shard} > {other:?}")),
-    }
-}
-
-fn mark_all(conns: &[ConnId]) -> u64 {
-    let numbers = conns.iter().flat_map(|conn| [conn.index, conn.generation]);
-    mark(&numbers.flat_map(u32::to_le_bytes).collect::<Vec<u8>>())
-}
-
-fn brief(message: &LaneMessage) -> String {
-    match message {
-        LaneMessage::Publish {
-            channel,
-            seq,
-            frame,
-            ..
-        } => {
-            format!("Publish {channel:?} {seq} {:x}", mark(frame))
-        }
-        LaneMessage::PublishTyping { channel, .. } => format!("PublishTyping {channel:?}"),
-        LaneMessage::Reply {
-            request,
-            reply: throng::lane::Reply::Page { frames, last },
-        } => {
-            format!("Page for {request:?} to {last} {:x}", mark(frames))
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -1,8 +1,12 @@
 //! What shards ask, and accounts made beside a running server.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use throng_control::{Access, Answer, Ask, ControlError, GuildFragment, Seeding, seed_users};
+use throng_control::{
+    Access, Answer, Ask, AskId, ControlError, FromShard, GuildFragment, Seeding, seed_users,
+};
 use throng_protocol::{ChannelId, GuildId, User, UserId, UserStatus};
 
 use crate::stage::{Stage, stage, stage_with};
@@ -185,4 +189,37 @@ fn seeding_into_no_guild_makes_nobody() {
     let refused = seed(&stage, 3, Some(nowhere));
     assert!(matches!(refused, Err(ControlError::NoSuchGuild(guild)) if guild == nowhere));
     assert_eq!(seed(&stage, 0, None).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn shards_are_answered_after_serving_has_stopped() {
+    let stage = stage();
+    let owner = stage.user("owner");
+    stage.handle.as_ref().unwrap().stop_serving();
+    identified(stage.identify(&owner));
+}
+
+#[test]
+fn what_is_queued_at_the_end_is_answered() {
+    const COUNT: u64 = 1_000;
+    let mut stage = stage();
+    let handle = stage.handle.take().unwrap();
+    for ask in 0..COUNT {
+        let message = FromShard::Ask {
+            ask: AskId(ask),
+            ask_body: Ask::Identify {
+                token: String::new(),
+            },
+        };
+        assert!(handle.asks.try_send((0, message)).is_ok());
+    }
+    handle.shutdown();
+    let mut answered = HashSet::new();
+    while let Ok((AskId(ask), _)) = stage.answers.recv_timeout(Duration::from_secs(20)) {
+        assert!(answered.insert(ask), "{ask} was answered twice");
+        if answered.len() as u64 == COUNT {
+            return;
+        }
+    }
+    panic!("{} of {COUNT} were answered", answered.len());
 }

@@ -43,7 +43,7 @@ pub(crate) struct Stage {
     pub(crate) script: Arc<Script>,
     pub(crate) handed_over: Arc<AtomicU64>,
     pub(crate) handle: Option<ControlHandle>,
-    answers: Receiver<(AskId, Answer)>,
+    pub(crate) answers: Receiver<(AskId, Answer)>,
     next_ask: AtomicU64,
     agent: ureq::Agent,
 }
