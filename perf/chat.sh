@@ -17,11 +17,13 @@ EDGE_S=10            # what lies this near to either end of the load is not coun
 
 ((DURATION_S > 3 * EDGE_S)) || fail "DURATION_S: more than $((3 * EDGE_S)) s, or there is nothing to count"
 mkdir -p "$out"
+: >"$out/server.log"
 data=$(mktemp -d)
 trap 'leave_nothing; rm -rf "$data"' EXIT
 "$SERVER" admin seed-users --data "$data" --count "$CLIENTS" --out "$data/tokens" >/dev/null
 start_server "$out" serve --config "$perf/bench.toml" --data "$data" --shards "$SHARDS"
 
+: >"$out/progress.txt"
 "$BENCH" chat --target "http://$address" --tokens "$data/tokens" ${CORPUS:+--corpus "$CORPUS"} \
     --clients "$CLIENTS" --channels "$CHANNELS" --subscriptions "$SUBSCRIPTIONS" --rate "$RATE" \
     --duration "${DURATION_S}s" --threads "$THREADS" --json "$out/report.json" \
@@ -52,7 +54,7 @@ sleep "$EDGE_S"
 snapshot "$data/before"
 if [[ $PROFILE ]]; then
     sleep "$((DURATION_S / 2 - EDGE_S))"
-    perf record -q -a -F 499 -o "$data/perf.data" -- sleep "$((DURATION_S / 2 - EDGE_S))" 2>>"$out/server.log"
+    perf record -q -p "$server_pid,$bench_pid" -F 499 -o "$data/perf.data" -- sleep "$((DURATION_S / 2 - EDGE_S))" 2>>"$out/server.log"
 else
     sleep "$((DURATION_S - 2 * EDGE_S))"
 fi
@@ -73,8 +75,10 @@ awk 'function share(ticks) { return 1e9 * ticks / (now - then) }
             share(used[2] + used[3]), share(used[4]), share(used[7] + used[8]), share(used[6]), share(used[5]), share(used[9])
     }' "$data/before" "$data/after" >"$out/cpu.txt"
 if [[ $PROFILE ]]; then
-    perf report -i "$data/perf.data" --sort comm --stdio 2>/dev/null | grep -v '^#' | grep -v '^$' | head -20 >"$out/profile-threads.txt"
-    perf report -i "$data/perf.data" --sort comm,symbol --stdio 2>/dev/null | grep -v '^#' | grep -v '^$' | head -60 >"$out/profile-symbols.txt"
+    for by in comm comm,symbol; do
+        perf report -i "$data/perf.data" --sort "$by" --percent-limit 0.5 --stdio 2>>"$out/server.log" |
+            sed -E '/^#/d; /^$/d; s/ +(- +)*$//' >"$out/profile-by-$by.txt"
+    done
 fi
 
 status=0

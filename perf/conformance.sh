@@ -15,6 +15,7 @@ WSTEST=${WSTEST:-wstest}
 SHARDS=${SHARDS:-1}
 
 mkdir -p "$out"
+: >"$out/server.log"
 scratch=$(mktemp -d)
 relay_pid=
 trap 'leave_nothing; [[ -z $relay_pid ]] || kill "$relay_pid"; rm -rf "$scratch"' EXIT

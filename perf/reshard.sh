@@ -15,6 +15,7 @@ CORPUS=${CORPUS:-}
 OTHER_SHARDS=(1 3 2)
 
 mkdir -p "$out"
+: >"$out/server.log"
 data=$(mktemp -d)
 trap 'leave_nothing; rm -rf "$data"' EXIT
 "$SERVER" admin seed-users --data "$data" --count "$CLIENTS" --out "$data/tokens" >/dev/null
@@ -23,6 +24,7 @@ serve() { start_server "$out" serve --config "$perf/bench.toml" --data "$data" -
 
 # load NAME SECONDS: begins to offer load in the background.
 load() {
+    : >"$out/$1.progress.txt"
     "$BENCH" chat --target "http://$address" --tokens "$data/tokens" ${CORPUS:+--corpus "$CORPUS"} \
         --clients "$CLIENTS" --channels "$CHANNELS" --subscriptions "$SUBSCRIPTIONS" --rate "$RATE" \
         --duration "$2s" --drain-idle 60s --history-channels "$CHANNELS" \

@@ -111,11 +111,11 @@ impl World {
     fn act(&mut self, client: usize) -> u64 {
         self.stay_alive(client);
         self.settle_errors(client);
-        self.send_due(client);
-        self.subscribe_wanted(client);
         if self.clients[client].stage != Stage::Ready {
             return 300_000;
         }
+        self.send_due(client);
+        self.subscribe_wanted(client);
         if self.winding {
             return 300_000;
         }

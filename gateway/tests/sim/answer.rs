@@ -147,7 +147,13 @@ impl World {
             "client {client}: {code} {message}"
         );
         match code {
-            ErrorCode::Unavailable => self.counts.add(Happening::Unavailable),
+            // It may have been an UNSUBSCRIBE_CHANNEL that found too many commands waiting.
+            ErrorCode::Unavailable => {
+                self.counts.add(Happening::Unavailable);
+                for heard in held.heard.values_mut() {
+                    heard.ended_us = heard.ended_us.map(|_| now_us);
+                }
+            }
             ErrorCode::PermissionDenied | ErrorCode::ChannelNotFound => {
                 self.counts.add(Happening::Denied);
                 let foreign = wire.pending.values().any(|asked| !asked.member);

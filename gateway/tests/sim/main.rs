@@ -43,7 +43,7 @@ use plan::Plan;
 use world::World;
 
 /// Seeds that every test run runs.
-const SEEDS: u64 = 28;
+const SEEDS: u64 = 64;
 
 /// Lines of the trace that are shown with a failure.
 const LINES_SHOWN: usize = 60;
