@@ -75,9 +75,9 @@ awk 'function share(ticks) { return 1e9 * ticks / (now - then) }
             share(used[2] + used[3]), share(used[4]), share(used[7] + used[8]), share(used[6]), share(used[5]), share(used[9])
     }' "$data/before" "$data/after" >"$out/cpu.txt"
 if [[ $PROFILE ]]; then
-    for by in comm comm,symbol; do
-        perf report -i "$data/perf.data" --sort "$by" --percent-limit 0.5 --stdio 2>>"$out/server.log" |
-            sed -E '/^#/d; /^$/d; s/ +(- +)*$//' >"$out/profile-by-$by.txt"
+    for by in thread:comm symbol:comm,symbol; do
+        perf report -i "$data/perf.data" --sort "${by#*:}" --percent-limit 0.5 --stdio 2>>"$out/server.log" |
+            sed -E '/^#/d; /^$/d; s/ +(- +)*$//' >"$out/profile-by-${by%:*}.txt"
     done
 fi
 

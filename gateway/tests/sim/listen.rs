@@ -12,7 +12,7 @@ use crate::client::{Asked, Heard};
 use crate::oracle::From;
 use crate::world::World;
 
-/// After how long without an answer an error is taken for the refusal of what was not answered.
+/// After how long without a further answer a client gives up on a connection with such errors.
 const ERROR_SETTLES_US: u64 = 4_000_000;
 
 impl World {
@@ -131,35 +131,11 @@ impl World {
         );
     }
 
-    /// Errors that name nothing and were followed by nothing: what has not been answered was
-    /// refused, and an UNSUBSCRIBE_CHANNEL may have been.
+    /// Errors that name nothing and were followed by nothing: a subscription was refused, or the
+    /// end of one, and nobody can say which. Only a new connection makes that clear again.
     pub(crate) fn settle_errors(&mut self, client: usize) {
-        let now_us = self.now_us;
-        let wire = &mut self.clients[client].wire;
-        let over = wire.news_us + ERROR_SETTLES_US < now_us && wire.unexplained > 0;
-        if !over || wire.unexplained < wire.pending.len() {
-            return;
-        }
-        wire.unexplained = 0;
-        for channel in std::mem::take(&mut wire.pending).into_keys() {
-            let heard = self.clients[client].heard.entry(channel).or_default();
-            (heard.on, heard.from_head) = (false, false);
-        }
-        let ended = self.clients[client]
-            .heard
-            .iter_mut()
-            .filter_map(|(channel, heard)| {
-                let ended_us = heard.ended_us.as_mut()?;
-                *ended_us = now_us;
-                Some(*channel)
-            });
-        for channel_id in ended.collect::<Vec<_>>() {
-            self.say(client, &Command::UnsubscribeChannel { channel_id });
-        }
-        if self.clients[client]
-            .link
-            .is_some_and(|link| !self.links[link].healthy)
-        {
+        let wire = &self.clients[client].wire;
+        if wire.unexplained > 0 && wire.news_us + ERROR_SETTLES_US < self.now_us {
             self.leave_abruptly(client);
         }
     }

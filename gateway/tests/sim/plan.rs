@@ -172,7 +172,7 @@ impl Plan {
         }
         if random.random_ratio(1, 4) {
             limits.parked_max = 2;
-            limits.access_entries_max = 30;
+            limits.access_entries_max = 60;
         }
         if random.random_ratio(1, 3) {
             limits.lane_bytes_max = 96 << 10;
