@@ -176,7 +176,7 @@ impl Default for Limits {
             message_bytes_max: 64 << 10,
             backlog_bytes_max: 256 << 10,
             subscriptions_max: 1_000,
-            sends_max: 256,
+            sends_max: 2_048,
             parked_max: 64,
             guilds_per_user: 100,
             channels_per_guild: 500,
