@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use glommio::io::{Directory, DmaFile, OpenOptions, ReadResult};
 use glommio::{GlommioError, allocate_dma_buffer};
+use memmap2::Mmap;
 
 use crate::config::BLOCK_BYTES;
 use crate::error::{DiskError, DiskOp, StoreError};
@@ -45,6 +46,8 @@ pub trait Disk: Clone + 'static {
     type File: DiskFile<Buffer = Self::Buffer>;
     /// Memory that can be written from.
     type Buffer: AsMut<[u8]>;
+    /// Part of a file in memory, to be shared between threads.
+    type Mapped: Deref<Target = [u8]> + Send + Sync;
 
     /// A number that nobody can foresee, to tell a file's successive uses apart.
     fn salt(&self) -> u64;
@@ -75,6 +78,13 @@ pub trait Disk: Clone + 'static {
 
     /// Removes a file.
     async fn remove(&self, path: &Path) -> Result<(), DiskError>;
+
+    /// Removes an empty directory.
+    async fn remove_dir(&self, path: &Path) -> Result<(), DiskError>;
+
+    /// Brings part of a file that is never changed again into memory, from a whole block on. Takes
+    /// as long as the device needs: not for a thread that others wait for.
+    async fn map(&self, path: &Path, offset: u64, bytes: u64) -> Result<Self::Mapped, DiskError>;
 }
 
 /// An open file. Offsets and lengths of writes are whole blocks; reads may lie anywhere.
@@ -96,6 +106,12 @@ pub trait DiskFile: 'static {
 
     /// Reads exactly `bytes` bytes.
     async fn read_at(&self, offset: u64, bytes: u32) -> Result<Self::Read, DiskError>;
+
+    /// Writes all of `buffer` and makes it durable, with all writes that have returned before.
+    async fn write_synced(&self, buffer: Self::Buffer, offset: u64) -> Result<(), DiskError> {
+        self.write_at(buffer, offset).await?;
+        self.sync().await
+    }
 
     /// Makes all writes that have returned durable, and the length that they need.
     async fn sync(&self) -> Result<(), DiskError>;
@@ -200,6 +216,7 @@ fn named(op: DiskOp, path: &Path) -> impl FnOnce(GlommioError<()>) -> DiskError 
 impl Disk for GlommioDisk {
     type File = GlommioFile;
     type Buffer = DmaBytes;
+    type Mapped = Mmap;
 
     fn salt(&self) -> u64 {
         RandomState::new().hash_one(0)
@@ -297,6 +314,30 @@ impl Disk for GlommioDisk {
             .await
             .map_err(named(DiskOp::Remove, path))
     }
+
+    async fn remove_dir(&self, path: &Path) -> Result<(), DiskError> {
+        std::fs::remove_dir(path).map_err(|error| failed(DiskOp::Remove, path, error))
+    }
+
+    async fn map(&self, path: &Path, offset: u64, bytes: u64) -> Result<Mmap, DiskError> {
+        map_file(path, offset, bytes).map_err(|error| failed(DiskOp::Map, path, error))
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "indexes of sealed segments are read in place, without a copy per shard"
+)]
+fn map_file(path: &Path, offset: u64, bytes: u64) -> io::Result<Mmap> {
+    let file = std::fs::File::open(path)?;
+    if file.metadata()?.len() < offset.saturating_add(bytes) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut options = memmap2::MmapOptions::new();
+    // SAFETY: files that are mapped are complete, are never written or cut again, and live in a
+    // directory that this process holds the lock of; they are only unlinked.
+    unsafe { options.offset(offset).len(length).populate().map(&file) }
 }
 
 impl DiskFile for GlommioFile {

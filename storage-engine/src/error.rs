@@ -27,6 +27,8 @@ pub enum DiskOp {
     Rename,
     /// Removing a file.
     Remove,
+    /// Bringing part of a file into memory.
+    Map,
     /// Reserving space for a file.
     Allocate,
     /// Writing.

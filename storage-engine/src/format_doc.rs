@@ -158,6 +158,19 @@ fn the_constants_are_those_of_the_code() {
             "RecordKind::Create",
             RecordKind::Create.number().to_string(),
         ),
+        ("RecordKind::Edit", RecordKind::Edit.number().to_string()),
+        (
+            "RecordKind::Delete",
+            RecordKind::Delete.number().to_string(),
+        ),
+        (
+            "RecordKind::ReactionAdd",
+            RecordKind::ReactionAdd.number().to_string(),
+        ),
+        (
+            "RecordKind::ReactionRemove",
+            RecordKind::ReactionRemove.number().to_string(),
+        ),
     ]);
     let section = DOCUMENT
         .split("## Constants")

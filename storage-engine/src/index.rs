@@ -133,7 +133,7 @@ impl Index {
             "keys rise in channel {}",
             record.channel
         );
-        let RecordKind::Create = record.kind;
+        assert_eq!(record.kind, RecordKind::Create, "only messages are indexed");
         let channel = self
             .channels
             .entry(record.channel)

@@ -9,6 +9,7 @@
 
 mod config;
 mod key;
+mod place;
 mod record;
 
 mod format;
@@ -36,6 +37,7 @@ pub use error::{CommitError, Damage, DiskError, DiskOp, StoreError};
 pub use index::{Head, Index, Query};
 pub use key::{AuthorKey, ChannelKey, MessageKey, NonceKey, SegmentId};
 pub use log::Log;
+pub use place::Place;
 pub use reader::Reader;
 pub use record::{Location, Record, RecordKind, RecordMeta};
 pub use recovery::{RecentNonce, Recovered, RecoveryReport, TornTail, recover};

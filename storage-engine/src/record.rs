@@ -11,12 +11,21 @@ use crate::key::{AuthorKey, ChannelKey, MessageKey, NonceKey, SegmentId};
 
 /// What a record does to its channel.
 ///
-/// 2 to 5 are set aside for edits, deletions, and reactions added and removed.
+/// All but [`RecordKind::Create`] are changes: their `target` is the changed message, their `seq`
+/// is the changed message's, and their `message` is an id of their own, made when they were.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
 pub enum RecordKind {
     /// A new message.
     Create = 1,
+    /// A new body for a message.
+    Edit = 2,
+    /// The end of a message: its place stays, its content goes.
+    Delete = 3,
+    /// A reaction: who (`author`) and what (the body).
+    ReactionAdd = 4,
+    /// The end of the reaction with the same author and body.
+    ReactionRemove = 5,
 }
 
 impl RecordKind {
@@ -24,6 +33,10 @@ impl RecordKind {
     pub(crate) fn from_number(number: u16) -> Option<Self> {
         match number {
             1 => Some(Self::Create),
+            2 => Some(Self::Edit),
+            3 => Some(Self::Delete),
+            4 => Some(Self::ReactionAdd),
+            5 => Some(Self::ReactionRemove),
             _ => None,
         }
     }
@@ -33,6 +46,10 @@ impl RecordKind {
     pub fn number(self) -> u16 {
         match self {
             Self::Create => 1,
+            Self::Edit => 2,
+            Self::Delete => 3,
+            Self::ReactionAdd => 4,
+            Self::ReactionRemove => 5,
         }
     }
 }

@@ -26,6 +26,7 @@ pub struct SimFile {
 impl Disk for SimDisk {
     type File = SimFile;
     type Buffer = Vec<u8>;
+    type Mapped = Vec<u8>;
 
     fn salt(&self) -> u64 {
         self.state.borrow_mut().salts.number()
@@ -132,6 +133,33 @@ impl Disk for SimDisk {
             Ok(())
         };
         self.change(DiskOp::Remove, path, remove).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> Result<(), DiskError> {
+        let remove = |state: &mut State| {
+            state.directory(Some(path))?;
+            if !state.names.list(path).is_empty() {
+                return Err(libc::ENOTEMPTY);
+            }
+            state.names.remove(path);
+            Ok(())
+        };
+        self.change(DiskOp::Remove, path, remove).await
+    }
+
+    async fn map(&self, path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, DiskError> {
+        let map = |state: &State| {
+            let inode = state.file(path)?;
+            let inode = state.inodes.get(&inode).ok_or(libc::ESTALE)?;
+            let start = place(offset)?;
+            let end = start.checked_add(place(bytes)?).ok_or(libc::EFBIG)?;
+            Ok(inode
+                .content()
+                .get(start..end)
+                .ok_or(libc::EINVAL)?
+                .to_vec())
+        };
+        self.look(DiskOp::Map, path, map).await
     }
 }
 
