@@ -11,6 +11,7 @@ mod config;
 mod key;
 mod place;
 mod record;
+mod stored;
 
 mod format;
 #[cfg(test)]
@@ -43,4 +44,5 @@ pub use record::{Location, Record, RecordKind, RecordMeta};
 pub use recovery::{RecentNonce, Recovered, RecoveryReport, TornTail, recover};
 pub use segment::{Day, SegmentInfo, SegmentTable, SharedSegments};
 pub use sim_disk::{SimDisk, SimFault, SimFile, SimLatency};
+pub use stored::Stored;
 pub use upkeep::{Upkeep, Upkept};
