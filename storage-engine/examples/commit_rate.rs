@@ -8,15 +8,17 @@
 //! `cargo run --release --example commit_rate -- [DIRECTORY [COMMITS]]` prints a table, then one
 //! line of JSON.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use throng_storage_engine::{
-    AuthorKey, ChannelKey, Disk, DiskFile, GlommioDisk, Log, MessageKey, NonceKey, Record,
-    RecordKind, StoreConfig, recover,
+    AuthorKey, ChannelKey, Day, Disk, DiskFile, GlommioDisk, Log, LogPlace, MessageKey, NonceKey,
+    Record, RecordKind, Recovered, StoreConfig, recover,
 };
 
 const BATCHES: [usize; 3] = [1, 16, 256];
@@ -80,8 +82,25 @@ fn measure(directory: &Path, commits: u32) -> Result<Vec<Rates>, Failure> {
     executor.run(async {
         let disk = GlommioDisk::at(place.path()).await?;
         let config = StoreConfig::default();
-        let recovered = recover(&disk, place.path(), &config).await?;
-        let mut log = Log::open(disk, place.path(), config, 0, 1, &recovered.segments, 0).await?;
+        let Recovered {
+            index, segments, ..
+        } = recover(&disk, place.path(), &config, Day(0)).await?;
+        let only = LogPlace {
+            shard: 0,
+            shards: 1,
+            sealed_through: Day(0),
+        };
+        let index = Rc::new(RefCell::new(index));
+        let mut log = Log::open(
+            disk.clone(),
+            place.path(),
+            config,
+            only,
+            &segments,
+            index,
+            0,
+        )
+        .await?;
         let mut bare = Bare::create(disk, &place.path().join("bare"), &config).await?;
         let mut seq = 0;
         let mut rates = Vec::new();
@@ -180,10 +199,8 @@ impl Bare {
                 self.offset = 0;
             }
             let start = now();
-            self.file
-                .write_at(self.disk.buffer(bytes), self.offset.into())
-                .await?;
-            self.file.sync().await?;
+            let buffer = self.disk.commit_buffer(bytes);
+            self.file.write_synced(buffer, self.offset.into()).await?;
             took += start.elapsed();
             self.offset += bytes;
         }

@@ -1,35 +1,45 @@
-//! What is remembered beside the segments: where each of them ends, and the last numbers of each
-//! channel. Recovery holds the segments against it.
+//! What is remembered of all channels beside the segments: each one's last numbers and where its
+//! newest records lie, up to certain segments, so that a start need not look at all of them.
 //!
-//! It is no source of data: without it nothing is lost but the means to notice a loss.
+//! It is no source of data: everything in it follows from the segments, their index files and
+//! the sealed days.
 //!
-//! Invariants: a catalog file is replaced as a whole (written aside, synced, renamed, directory
-//! synced); the node's is written by recovery alone, a shard's by its log's close.
+//! Invariants: a catalog file is replaced as a whole; the node's covers what it names, a shard's
+//! only says where segments end; channels stand in order of their keys.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+mod checkpoint;
+mod file;
+mod v1;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::config::BLOCK_BYTES;
-use crate::disk::{Disk, DiskFile};
-use crate::error::{Damage, DiskError, StoreError};
-use crate::format::FORMAT_VERSION;
-use crate::index::Head;
-use crate::key::{ChannelKey, SegmentId};
-use crate::segment::{Day, Paths, SegmentInfo};
+use crate::disk::Disk;
+use crate::error::{Damage, StoreError};
+use crate::hot::Run;
+use crate::index::{Break, Head};
+use crate::key::{ChannelKey, MessageKey, SegmentId};
+use crate::place::Place;
+use crate::segment::{Day, Paths};
+
+pub(crate) use checkpoint::{Checkpoint, checkpoint};
+pub(crate) use file::{CatalogReader, CatalogWriter};
+#[cfg(test)]
+pub(crate) use v1::{CatalogChannelV1, CatalogHeaderV1};
 
 /// First bytes of a catalog file.
 pub(crate) const CATALOG_MAGIC: [u8; 4] = *b"THRC";
-/// Length of [`CatalogHeader`].
-const HEADER_BYTES: usize = size_of::<CatalogHeader>();
-/// Unit in which catalogs are written and read, in bytes.
-const CHUNK_BYTES: u32 = 1 << 20;
+/// Version of the catalogs that are written.
+pub(crate) const CATALOG_VERSION: u16 = 2;
+/// Version of the catalogs that only hold heads, which are still read.
+pub(crate) const CATALOG_VERSION_1: u16 = 1;
 const NODE_FILE: &str = "node.cat";
 
-/// What a catalog file begins with. Segments follow, then channels.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+/// What a catalog begins with; the rest of the block is zeroes.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct CatalogHeader {
     pub(crate) magic: [u8; 4],
@@ -37,6 +47,9 @@ pub(crate) struct CatalogHeader {
     pub(crate) reserved: [u8; 2],
     pub(crate) segments: U32,
     pub(crate) channels: U32,
+    pub(crate) newest_segment: U32,
+    pub(crate) newest_day: U32,
+    pub(crate) newest_ms: U64,
     pub(crate) body_bytes: U64,
     pub(crate) body_crc: U32,
     pub(crate) header_crc: U32,
@@ -52,307 +65,207 @@ pub(crate) struct CatalogSegment {
     pub(crate) reserved: [u8; 4],
 }
 
-/// One channel's last numbers.
+/// One channel's last numbers, and where its newest records lie.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct CatalogChannel {
     pub(crate) channel: [u8; 16],
+    pub(crate) last_message: [u8; 16],
     pub(crate) seq: U64,
     pub(crate) rev: U64,
+    pub(crate) newest_segment: U32,
+    pub(crate) newest_day: U32,
+    pub(crate) changes_segment: U32,
+    pub(crate) changes_day: U32,
 }
 
-/// Ended segments and channel heads.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Catalog {
-    segments: BTreeMap<SegmentId, (Day, u32)>,
-    heads: BTreeMap<ChannelKey, Head>,
+/// A segment that has ended, as catalogs name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct EndedSegment {
+    pub(crate) segment: SegmentId,
+    pub(crate) day: Day,
+    /// Where its frames end, in bytes.
+    pub(crate) end: u32,
 }
 
-impl Catalog {
-    /// What a log has to remember when it ends.
-    pub(crate) fn of_log(
-        segments: &[(SegmentId, SegmentInfo)],
-        heads: &HashMap<ChannelKey, Head>,
-    ) -> Self {
-        let mut catalog = Self::default();
-        for (segment, info) in segments {
-            if let Some(end) = info.end {
-                catalog.note_segment(*segment, info.day, end);
-            }
-        }
-        for (channel, head) in heads {
-            catalog.note_head(*channel, *head);
-        }
-        catalog
-    }
+/// A channel, as catalogs remember it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CatalogEntry {
+    pub(crate) channel: ChannelKey,
+    pub(crate) head: Head,
+    pub(crate) newest: Place,
+    pub(crate) newest_changes: Place,
+}
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.heads.is_empty()
-    }
-
-    pub(crate) fn note_segment(&mut self, segment: SegmentId, day: Day, end: u32) {
-        self.segments.insert(segment, (day, end));
-    }
-
-    /// Notes a head, unless a higher one is known.
-    pub(crate) fn note_head(&mut self, channel: ChannelKey, head: Head) {
-        let known = self.heads.entry(channel).or_default();
-        if head.rev > known.rev {
-            *known = head;
+impl CatalogEntry {
+    /// A channel of which nothing is known.
+    pub(crate) fn new(channel: ChannelKey) -> Self {
+        Self {
+            channel,
+            head: Head::default(),
+            newest: Place::NONE,
+            newest_changes: Place::NONE,
         }
     }
 
-    pub(crate) fn segments(&self) -> impl Iterator<Item = (SegmentId, Day, u32)> + '_ {
-        self.segments
-            .iter()
-            .map(|(segment, (day, end))| (*segment, *day, *end))
-    }
-
-    pub(crate) fn heads(&self) -> impl Iterator<Item = (ChannelKey, Head)> + '_ {
-        self.heads.iter().map(|(channel, head)| (*channel, *head))
-    }
-
-    /// Reads all catalogs into one. Leftovers of an unfinished replacement are removed.
-    pub(crate) async fn load<D: Disk>(disk: &D, paths: &Paths) -> Result<Self, StoreError> {
-        let mut merged = Self::default();
-        for name in disk.list(&paths.catalogs()).await? {
-            let path = paths.catalogs().join(&name);
-            if name.ends_with(".tmp") {
-                disk.remove(&path).await?;
-            } else if name.ends_with(".cat") {
-                let bytes = read_whole(disk, &path).await?;
-                let (segments, heads) = decode(&bytes, &path)?;
-                segments
-                    .iter()
-                    .for_each(|(id, day, end)| merged.note_segment(*id, *day, *end));
-                heads
-                    .iter()
-                    .for_each(|(channel, head)| merged.note_head(*channel, *head));
-            }
+    /// Adds the channel's run of a later segment.
+    pub(crate) fn apply(&mut self, run: &Run, place: Place) -> Result<(), Break> {
+        self.head = self.head.after(run)?;
+        if run.count > 0 {
+            self.newest = place;
         }
-        Ok(merged)
-    }
-
-    /// Replaces the node's catalog, which from then on stands for those of the shards too.
-    pub(crate) async fn store_node<D: Disk>(
-        &self,
-        disk: &D,
-        paths: &Paths,
-    ) -> Result<(), StoreError> {
-        self.store(disk, paths, NODE_FILE).await?;
-        for name in disk.list(&paths.catalogs()).await? {
-            if name != NODE_FILE && name.ends_with(".cat") {
-                disk.remove(&paths.catalogs().join(name)).await?;
-            }
+        if run.changes > 0 {
+            self.newest_changes = place;
         }
-        disk.sync_dir(&paths.catalogs()).await?;
         Ok(())
     }
+}
 
-    /// Replaces one shard's catalog.
-    pub(crate) async fn store_shard<D: Disk>(
-        &self,
-        disk: &D,
-        paths: &Paths,
-        shard: u16,
-    ) -> Result<(), StoreError> {
-        self.store(disk, paths, &format!("shard-{shard}.cat")).await
-    }
-
-    async fn store<D: Disk>(&self, disk: &D, paths: &Paths, name: &str) -> Result<(), StoreError> {
-        let path = paths.catalogs().join(name);
-        let aside = path.with_extension("tmp");
-        let file = disk.create(&aside).await?;
-        write_whole(disk, &file, &self.encode()).await?;
-        file.close().await?;
-        disk.rename(&aside, &path).await?;
-        disk.sync_dir(&paths.catalogs()).await?;
-        Ok(())
-    }
-
-    /// The whole file, padded to blocks.
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; HEADER_BYTES];
-        for (segment, day, end) in self.segments() {
-            let entry = CatalogSegment {
-                segment: segment.0.into(),
-                day: day.0.into(),
-                end: end.into(),
-                reserved: [0; 4],
-            };
-            bytes.extend_from_slice(entry.as_bytes());
+impl From<&CatalogEntry> for CatalogChannel {
+    fn from(entry: &CatalogEntry) -> Self {
+        Self {
+            channel: entry.channel.0,
+            last_message: entry.head.last_message.0,
+            seq: entry.head.seq.into(),
+            rev: entry.head.rev.into(),
+            newest_segment: entry.newest.segment.0.into(),
+            newest_day: entry.newest.day.0.into(),
+            changes_segment: entry.newest_changes.segment.0.into(),
+            changes_day: entry.newest_changes.day.0.into(),
         }
-        for (channel, head) in self.heads() {
-            let entry = CatalogChannel {
-                channel: channel.0,
-                seq: head.seq.into(),
-                rev: head.rev.into(),
-            };
-            bytes.extend_from_slice(entry.as_bytes());
-        }
-        let body = &bytes[HEADER_BYTES..];
-        let mut header = CatalogHeader {
-            magic: CATALOG_MAGIC,
-            version: FORMAT_VERSION.into(),
-            reserved: [0; 2],
-            segments: count(self.segments.len()),
-            channels: count(self.heads.len()),
-            body_bytes: (body.len() as u64).into(),
-            body_crc: crc32c::crc32c(body).into(),
-            header_crc: 0.into(),
+    }
+}
+
+impl From<&CatalogChannel> for CatalogEntry {
+    fn from(entry: &CatalogChannel) -> Self {
+        let place = |segment: U32, day: U32| Place {
+            segment: SegmentId(segment.get()),
+            day: Day(day.get()),
         };
-        header.header_crc = header_crc(&header).into();
-        bytes[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES as usize), 0);
-        bytes
+        Self {
+            channel: ChannelKey(entry.channel),
+            head: Head {
+                seq: entry.seq.get(),
+                rev: entry.rev.get(),
+                last_message: MessageKey(entry.last_message),
+            },
+            newest: place(entry.newest_segment, entry.newest_day),
+            newest_changes: place(entry.changes_segment, entry.changes_day),
+        }
     }
 }
 
-fn count(entries: usize) -> U32 {
-    u32::try_from(entries)
-        .expect("a node has fewer than 4 billion channels")
-        .into()
+impl From<&CatalogSegment> for EndedSegment {
+    fn from(entry: &CatalogSegment) -> Self {
+        Self {
+            segment: SegmentId(entry.segment.get()),
+            day: Day(entry.day.get()),
+            end: entry.end.get(),
+        }
+    }
 }
 
-fn header_crc(header: &CatalogHeader) -> u32 {
-    crc32c::crc32c(&header.as_bytes()[..HEADER_BYTES - 4])
+/// A channel's last numbers as version 1 remembered them.
+pub(crate) type RecordedHead = (ChannelKey, u64, u64);
+
+/// The node's catalog.
+pub(crate) fn node_path(paths: &Paths) -> PathBuf {
+    paths.catalogs().join(NODE_FILE)
 }
 
-type Entries = (Vec<(SegmentId, Day, u32)>, Vec<(ChannelKey, Head)>);
+/// What the catalogs of a directory say, the node's channels aside.
+#[derive(Default, Debug)]
+pub(crate) struct Notes {
+    /// Where segments end, by any catalog.
+    pub(crate) ends: BTreeMap<SegmentId, EndedSegment>,
+    /// The segments that the node's catalog covers; `None` if there is no such catalog.
+    pub(crate) covered: Option<BTreeMap<SegmentId, EndedSegment>>,
+    /// Heads of version 1 catalogs.
+    pub(crate) heads: Vec<RecordedHead>,
+    /// Time of the newest key that the node's catalog covers.
+    pub(crate) newest_ms: u64,
+    /// Highest number of a segment that the node's catalog ever covered, and the latest day.
+    pub(crate) newest: Option<(SegmentId, Day)>,
+}
 
-fn decode(bytes: &[u8], path: &Path) -> Result<Entries, StoreError> {
-    let damaged = || StoreError::Corrupt {
+impl Notes {
+    /// Reads all catalogs, but of the node's channels only that they are there.
+    ///
+    /// # Errors
+    /// If one is damaged or of a later version.
+    pub(crate) async fn load<D: Disk>(disk: &D, paths: &Paths) -> Result<Self, StoreError> {
+        let mut notes = Self::default();
+        for name in disk.list(&paths.catalogs()).await? {
+            if name.ends_with(".cat") {
+                let is_node = name == NODE_FILE;
+                let path = paths.catalogs().join(name);
+                if v1::version_of(disk, &path).await? == CATALOG_VERSION_1 {
+                    notes.add_v1(v1::read(disk, &path).await?);
+                } else {
+                    let mut catalog = CatalogReader::open(disk, &path).await?;
+                    notes.add(&catalog, is_node);
+                    // The checksum holds only at the end. The node's channels are read later.
+                    while !is_node && catalog.next().await?.is_some() {}
+                    catalog.close().await?;
+                }
+            }
+        }
+        Ok(notes)
+    }
+
+    fn add_v1(&mut self, (segments, heads): (Vec<EndedSegment>, Vec<RecordedHead>)) {
+        self.add_ends(&segments);
+        self.heads.extend(heads);
+    }
+
+    fn add<D: Disk>(&mut self, catalog: &CatalogReader<D>, is_node: bool) {
+        self.add_ends(catalog.segments());
+        if is_node {
+            let covered = catalog.segments().iter();
+            self.covered = Some(covered.map(|ended| (ended.segment, *ended)).collect());
+            self.newest_ms = catalog.newest_ms();
+            self.newest = Some(catalog.newest());
+        }
+    }
+
+    fn add_ends(&mut self, segments: &[EndedSegment]) {
+        for ended in segments {
+            self.ends.insert(ended.segment, *ended);
+        }
+    }
+}
+
+/// Writes what a shard's log remembers at its end: where its segments end.
+pub(crate) async fn store_shard<D: Disk>(
+    disk: &D,
+    paths: &Paths,
+    shard: u16,
+    segments: &[EndedSegment],
+) -> Result<(), StoreError> {
+    let path = paths.catalogs().join(format!("shard-{shard}.cat"));
+    let writer = CatalogWriter::create(disk, &path, segments).await?;
+    writer.finish().await
+}
+
+/// Removes the shards' catalogs: the node's says all that they do.
+pub(crate) async fn remove_shards<D: Disk>(disk: &D, paths: &Paths) -> Result<(), StoreError> {
+    let mut is_changed = false;
+    for name in disk.list(&paths.catalogs()).await? {
+        if name != NODE_FILE && (name.ends_with(".cat") || name.ends_with(".tmp")) {
+            disk.remove(&paths.catalogs().join(name)).await?;
+            is_changed = true;
+        }
+    }
+    if is_changed {
+        disk.sync_dir(&paths.catalogs()).await?;
+    }
+    Ok(())
+}
+
+fn damaged(path: &Path) -> StoreError {
+    StoreError::Corrupt {
         path: path.to_path_buf(),
         offset: 0,
         damage: Damage::Catalog,
-    };
-    let (header, rest) = CatalogHeader::read_from_prefix(bytes).map_err(|_| damaged())?;
-    if header.magic != CATALOG_MAGIC || header.header_crc.get() != header_crc(&header) {
-        return Err(damaged());
-    }
-    if header.version.get() != FORMAT_VERSION {
-        let version = header.version.get();
-        return Err(StoreError::Unsupported {
-            path: path.to_path_buf(),
-            version,
-        });
-    }
-    let body_bytes = usize::try_from(header.body_bytes.get()).map_err(|_| damaged())?;
-    let body = rest.get(..body_bytes).ok_or_else(damaged)?;
-    if crc32c::crc32c(body) != header.body_crc.get() {
-        return Err(damaged());
-    }
-    entries(&header, body).ok_or_else(damaged)
-}
-
-fn entries(header: &CatalogHeader, body: &[u8]) -> Option<Entries> {
-    let segments = usize::try_from(header.segments.get()).ok()?;
-    let channels = usize::try_from(header.channels.get()).ok()?;
-    let (segments, body) = <[CatalogSegment]>::ref_from_prefix_with_elems(body, segments).ok()?;
-    let channels = <[CatalogChannel]>::ref_from_bytes_with_elems(body, channels).ok()?;
-    let segments = segments
-        .iter()
-        .map(|entry| {
-            (
-                SegmentId(entry.segment.get()),
-                Day(entry.day.get()),
-                entry.end.get(),
-            )
-        })
-        .collect();
-    let heads = channels
-        .iter()
-        .map(|entry| {
-            let head = Head {
-                seq: entry.seq.get(),
-                rev: entry.rev.get(),
-            };
-            (ChannelKey(entry.channel), head)
-        })
-        .collect();
-    Some((segments, heads))
-}
-
-async fn write_whole<D: Disk>(disk: &D, file: &D::File, bytes: &[u8]) -> Result<(), DiskError> {
-    let mut offset = 0;
-    file.allocate(bytes.len() as u64).await?;
-    for chunk in bytes.chunks(CHUNK_BYTES as usize) {
-        let length = u32::try_from(chunk.len()).expect("a chunk is 1 MiB at most");
-        let mut buffer = disk.buffer(length);
-        buffer.as_mut().copy_from_slice(chunk);
-        file.write_at(buffer, offset).await?;
-        offset += u64::from(length);
-    }
-    file.sync().await
-}
-
-async fn read_whole<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>, DiskError> {
-    let file = disk.open(path).await?;
-    let length = file.length().await?;
-    let mut bytes = Vec::new();
-    while (bytes.len() as u64) < length {
-        let offset = bytes.len() as u64;
-        let wanted = u64::from(CHUNK_BYTES).min(length - offset);
-        let wanted = u32::try_from(wanted).expect("a chunk is 1 MiB at most");
-        bytes.extend_from_slice(&file.read_at(offset, wanted).await?);
-    }
-    file.close().await?;
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn check(catalog: &Catalog) {
-        let (segments, heads) = decode(&catalog.encode(), Path::new("x")).unwrap();
-        assert_eq!(segments, catalog.segments().collect::<Vec<_>>());
-        assert_eq!(heads, catalog.heads().collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_catalog_reads_back() {
-        let mut catalog = Catalog::default();
-        check(&catalog);
-        for number in 1..200_u8 {
-            catalog.note_segment(SegmentId(number.into()), Day(20_000), 4096);
-            let head = Head {
-                seq: number.into(),
-                rev: number.into(),
-            };
-            catalog.note_head(ChannelKey([number; 16]), head);
-        }
-        check(&catalog);
-    }
-
-    #[test]
-    fn the_higher_head_stays() {
-        let mut catalog = Catalog::default();
-        for rev in [3, 9, 4] {
-            catalog.note_head(ChannelKey([1; 16]), Head { seq: rev, rev });
-        }
-        assert_eq!(
-            catalog.heads().next(),
-            Some((ChannelKey([1; 16]), Head { seq: 9, rev: 9 }))
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_flipped_bit_is_noticed(bit in 0_usize..(32 + 16 + 32) * 8) {
-            let mut catalog = Catalog::default();
-            catalog.note_segment(SegmentId(3), Day(20_000), 8192);
-            catalog.note_head(ChannelKey([1; 16]), Head { seq: 5, rev: 7 });
-            let mut bytes = catalog.encode();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(decode(&bytes, Path::new("x")).is_err());
-        }
-
-        #[test]
-        fn any_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(decode(&bytes, Path::new("x")).is_err());
-        }
     }
 }

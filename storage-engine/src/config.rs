@@ -7,6 +7,7 @@
 //! before the closing one.
 
 use crate::format::{FRAME_HEADER_BYTES, RECORD_HEADER_BYTES};
+use crate::sealed::SEALED_BLOCK_BYTES_MAX;
 
 /// The unit in which segments are written, in bytes: no two frames share a block.
 pub const BLOCK_BYTES: u32 = 4096;
@@ -42,14 +43,65 @@ pub struct StoreConfig {
     pub read_bytes_max: u32,
     /// Most reads of one page that are under way at the same time.
     pub reads_at_once_max: usize,
-    /// Most segment files that one reader keeps open.
+    /// Most segments and sealed files that one reader keeps open.
     pub open_files_max: usize,
+    /// Most index files of segments that one reader keeps open.
+    pub open_indexes_max: usize,
+    /// Memory of one shard for blocks of sealed files and index files, bookkeeping included.
+    pub cache_bytes: u64,
+    /// Memory of one shard for the newest messages of busy channels, bookkeeping included.
+    pub recent_bytes: u64,
+    /// Most messages of one channel that are kept as recent.
+    pub recent_messages_max: usize,
+    /// Most messages that one page reads in one step; a page that finds most of them deleted
+    /// takes several.
+    pub page_step_max: u64,
+    /// Most segments whose index files are still to be written: beyond it a log writes the oldest
+    /// one's itself before it goes on, and recovery before it looks further. Each takes memory in
+    /// proportion to its records.
+    pub unindexed_segments_max: usize,
     /// Unit in which segments are prewritten and scanned: a multiple of [`BLOCK_BYTES`].
     pub chunk_bytes: u32,
     /// How far back recovery reports nonces, in milliseconds before the newest record.
     pub recent_ms: u64,
     /// When a commit counts as done.
     pub durability: Durability,
+    /// Limits of consumers.
+    pub consumers: ConsumerLimits,
+}
+
+/// The limits of the consumers that read the log.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerLimits {
+    /// Most consumers of a node.
+    pub count_max: usize,
+    /// Most records of a batch, at least 1.
+    pub batch_records_max: usize,
+    /// Most bytes of a batch; a batch of one record may be larger.
+    pub batch_bytes_max: u64,
+    /// For how many days after its own a segment waits for consumers that have not passed it. What
+    /// is to be erased stays in it for as long: 1 keeps within the time stated for erasures.
+    pub hold_days: u32,
+    /// Most dead letters of a consumer, at least 1.
+    pub dead_letters_max: usize,
+    /// Most bytes that these take on disk.
+    pub dead_letter_bytes_max: u64,
+    /// Longest reason of a dead letter, in bytes; the rest is cut off.
+    pub reason_bytes_max: usize,
+}
+
+impl Default for ConsumerLimits {
+    fn default() -> Self {
+        Self {
+            count_max: 64,
+            batch_records_max: 1_024,
+            batch_bytes_max: 1 << 20,
+            hold_days: 1,
+            dead_letters_max: 10_000,
+            dead_letter_bytes_max: 64 << 20,
+            reason_bytes_max: 1_024,
+        }
+    }
 }
 
 impl Default for StoreConfig {
@@ -62,9 +114,16 @@ impl Default for StoreConfig {
             read_bytes_max: 1 << 20,
             reads_at_once_max: 16,
             open_files_max: 64,
+            open_indexes_max: 64,
+            cache_bytes: 16 << 20,
+            recent_bytes: 16 << 20,
+            recent_messages_max: 128,
+            page_step_max: 1024,
+            unindexed_segments_max: 8,
             chunk_bytes: 1 << 20,
             recent_ms: 5 * 60 * 1000,
             durability: Durability::Sync,
+            consumers: ConsumerLimits::default(),
         }
     }
 }
@@ -111,7 +170,119 @@ impl StoreConfig {
             self.record_bytes_max <= self.read_bytes_max,
             "a record is read at once"
         );
+        assert!(
+            self.record_bytes_max <= SEALED_BLOCK_BYTES_MAX / 2,
+            "a record must fit into a sealed block, behind smaller ones"
+        );
         assert!(self.reads_at_once_max > 0 && self.open_files_max > 0);
+        let consumers = &self.consumers;
+        assert!(consumers.batch_records_max > 0 && consumers.dead_letters_max > 0);
+        assert!(
+            consumers.reason_bytes_max <= self.record_bytes_max as usize,
+            "a reason is shorter than a record"
+        );
+        assert!(self.open_indexes_max > 0 && self.recent_messages_max > 0);
+        assert!(self.page_step_max > 0, "a page is read in steps");
+        assert!(
+            self.unindexed_segments_max > 0,
+            "a segment that ends is first in memory"
+        );
+    }
+}
+
+/// How long one channel's messages are kept. Without limits: for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ChannelLimits {
+    /// Days after which a message may go; it goes with the rest of its bucket at the latest.
+    pub days_max: Option<u32>,
+    /// Bytes of sealed records, uncompressed, beyond which older buckets are left.
+    pub bytes_max: Option<u64>,
+}
+
+/// How long messages are kept. Without limits, the default: for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Retention {
+    /// Days after which a bucket is removed, counted from its last day.
+    pub days_max: Option<u32>,
+    /// Bytes of all sealed buckets, beyond which the oldest are removed.
+    pub bytes_max: Option<u64>,
+    /// What holds for channels that have no limits of their own.
+    pub channel: ChannelLimits,
+}
+
+/// The limits of what is done with ended days. Sizes in bytes, times in milliseconds.
+///
+/// Memory at its peak is what is sorted (`sort_bytes_max` and 48 bytes a record), or else 2 MiB for
+/// each input that is merged (`merge_inputs_max`); beside that 5 MiB of samples for a dictionary,
+/// 1 MiB for writing, and the index of the bucket that is written: 72 bytes for each channel, 44
+/// for each block of 16 KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct MaintenanceConfig {
+    /// How long after its end a day is sealed, so that commits begun before midnight are in.
+    pub grace_ms: u64,
+    /// Segments that are read into memory at once, to be sorted: at least one, beyond this no
+    /// more. The peak of memory is this and 48 bytes for each record in them.
+    pub sort_bytes_max: u64,
+    /// Most sorted inputs that are merged at once.
+    pub merge_inputs_max: usize,
+    /// The level of zstd for buckets.
+    pub zstd_level: i32,
+    /// The level of zstd for sorted parts, which live for one sealing.
+    pub part_zstd_level: i32,
+    /// Whether the days of an ended month become one bucket.
+    pub merge_months: bool,
+    /// How long messages are kept.
+    pub retention: Retention,
+    /// Time between two runs that hold channels against their limits.
+    pub compact_ms_min: u64,
+    /// How long an erasure waits for others, to share a rewrite with them.
+    pub erase_wait_ms: u64,
+    /// Within which time sealed buckets are free of what is asked to be erased; also, after the
+    /// end of a day, what was written on that day.
+    pub erase_within_ms: u64,
+    /// Most erasures that may wait.
+    pub erasures_max: usize,
+    /// The catalog is replaced after so many segments were indexed, and whenever a day is sealed.
+    pub checkpoint_segments: usize,
+}
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self {
+            grace_ms: HOUR_MS / 4,
+            sort_bytes_max: 64 << 20,
+            merge_inputs_max: 64,
+            zstd_level: 3,
+            part_zstd_level: 1,
+            merge_months: true,
+            retention: Retention::default(),
+            compact_ms_min: 24 * HOUR_MS,
+            erase_wait_ms: 6 * HOUR_MS,
+            erase_within_ms: 24 * HOUR_MS,
+            erasures_max: 4096,
+            checkpoint_segments: 16,
+        }
+    }
+}
+
+impl MaintenanceConfig {
+    /// Checks the relations between the limits.
+    ///
+    /// # Panics
+    /// If one does not hold.
+    pub fn assert_consistent(&self) {
+        assert!(self.merge_inputs_max >= 2, "a merge has two inputs or more");
+        assert!(self.checkpoint_segments > 0 && self.erasures_max > 0);
+        assert!(
+            self.erasures_max <= 1 << 15,
+            "the manifest holds all erasures that wait"
+        );
+        assert!(
+            self.erase_wait_ms < self.erase_within_ms,
+            "time is left for erasing"
+        );
     }
 }
 
@@ -123,6 +294,7 @@ mod tests {
     fn both_sets_of_limits_are_consistent() {
         StoreConfig::default().assert_consistent();
         StoreConfig::small().assert_consistent();
+        MaintenanceConfig::default().assert_consistent();
     }
 
     #[test]

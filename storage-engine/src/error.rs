@@ -8,7 +8,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::consumer::ConsumerName;
 use crate::key::{ChannelKey, SegmentId};
+use crate::segment::Day;
 
 /// What was asked of a disk when it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +70,18 @@ impl DiskError {
             Some(libc::ENOSPC | libc::EDQUOT)
         )
     }
+
+    /// Whether what was asked for does not exist.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::ENOENT)
+    }
+
+    /// Whether what was to be created exists already.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EEXIST)
+    }
 }
 
 /// What is wrong with bytes that should be valid.
@@ -106,9 +120,50 @@ pub enum Damage {
     /// Two files bear the same segment number.
     #[error("two files bear the same segment number")]
     TwiceTheSameSegment,
+    /// A consumer's position, or the note of what it lost, is damaged.
+    #[error("a consumer's position is damaged")]
+    Position,
+    /// A dead letter, or the row of them, is damaged.
+    #[error("a dead letter is damaged")]
+    DeadLetter,
+    /// An index file is valid, but says something else than its segment.
+    #[error("the segment's index is not that of its records")]
+    IndexContent,
+    /// An index file is valid, but its segment is recorded to end elsewhere.
+    #[error("the index is valid up to {indexed_end}, yet {recorded_end} is recorded")]
+    EndsDiffer {
+        /// The end by the index file, in bytes.
+        indexed_end: u32,
+        /// The recorded end, in bytes.
+        recorded_end: u32,
+    },
+    /// A channel's older records do not lie where its newer ones say.
+    #[error("the link to a channel's older records leads elsewhere")]
+    Link,
     /// A catalog's checksum or length is wrong.
     #[error("the catalog is damaged")]
     Catalog,
+    /// The manifest's checksum, length or order is wrong.
+    #[error("the manifest is damaged")]
+    Manifest,
+    /// The first or the last block of a sealed segment is not valid.
+    #[error("the header or footer of a sealed segment is damaged")]
+    SealedEnds,
+    /// The index of a sealed segment is not valid.
+    #[error("the index of a sealed segment is damaged")]
+    SealedIndex,
+    /// A block of a sealed segment is not valid.
+    #[error("a block of a sealed segment is damaged")]
+    SealedBlock,
+    /// Valid blocks and a valid index that contradict each other.
+    #[error("a sealed segment's records are not those of its index")]
+    SealedRecords,
+    /// A valid sealed segment, but not the one that is referred to.
+    #[error("this is not the sealed segment that was expected here")]
+    SealedOther,
+    /// An index file's checksum or content is wrong.
+    #[error("the segment's index is damaged; removed by hand, it is made anew at the next start")]
+    Index,
 }
 
 /// Why a store cannot be opened, read or written.
@@ -130,6 +185,16 @@ pub enum StoreError {
         path: PathBuf,
         /// Where, in bytes.
         offset: u32,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// A sealed segment's bytes are not what was written.
+    #[error("{} at offset {offset}: {damage}", path.display())]
+    SealedCorrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where, in bytes.
+        offset: u64,
         /// What is wrong.
         damage: Damage,
     },
@@ -169,6 +234,32 @@ pub enum StoreError {
         /// Where the record begins, in bytes.
         offset: u32,
     },
+    /// A channel's older messages are not where its newer ones say.
+    #[error("channel {channel}: nothing of it in segment {segment} of {day}, or in that day")]
+    HistoryMissing {
+        /// The channel.
+        channel: ChannelKey,
+        /// The segment; 0 if it should be sealed.
+        segment: SegmentId,
+        /// The day.
+        day: Day,
+    },
+    /// A channel's older messages do not end where its newer ones begin.
+    #[error("channel {channel}: history should go on below message {expected}, not {found}")]
+    HistoryBreak {
+        /// The channel.
+        channel: ChannelKey,
+        /// The first seq of the newer part.
+        expected: u64,
+        /// The seq behind the last one of the older part.
+        found: u64,
+    },
+    /// Days are sealed, but no catalog says which channels they hold.
+    #[error("{} does not say what sealed days hold: it must be made anew from them", path.display())]
+    CatalogMissing {
+        /// The catalog.
+        path: PathBuf,
+    },
     /// A channel ends before the place that the catalog remembers.
     #[error("channel {channel}: {recovered} messages recovered, but {recorded} were recorded")]
     BelowCatalog {
@@ -182,6 +273,58 @@ pub enum StoreError {
     /// An earlier commit failed or was abandoned half-way.
     #[error("the log failed before and takes no more commits")]
     Poisoned,
+    /// A consumer did not read a segment in time, and it was removed.
+    #[error("consumer {name} is too far behind: segments up to {segment} were removed unread")]
+    ConsumerTooFarBehind {
+        /// The consumer.
+        name: ConsumerName,
+        /// The newest segment that it lost.
+        segment: SegmentId,
+    },
+    /// A consumer's position speaks of segments that this store has never had.
+    #[error("the position in {} is ahead of the log: it is of another store", path.display())]
+    PositionAhead {
+        /// The position file.
+        path: PathBuf,
+    },
+    /// A consumer of this name is open already.
+    #[error("consumer {name} is open already")]
+    ConsumerOpen {
+        /// The consumer.
+        name: ConsumerName,
+    },
+    /// There are as many consumers as there may be.
+    #[error("there are {count} consumers already")]
+    ConsumersFull {
+        /// How many there are.
+        count: usize,
+    },
+    /// A consumer has as many dead letters as it may have.
+    #[error("consumer {name} has no room for more dead letters: {count} take {bytes} bytes")]
+    DeadLettersFull {
+        /// The consumer.
+        name: ConsumerName,
+        /// How many there are.
+        count: usize,
+        /// Bytes that they take.
+        bytes: u64,
+    },
+    /// What should be merged does not fit together: a message is missing, or there twice.
+    #[error("channel {channel}: expected message {expected} to be merged, found {found}")]
+    MergeBreak {
+        /// The channel.
+        channel: ChannelKey,
+        /// The seq that should follow.
+        expected: u64,
+        /// The one that was found.
+        found: u64,
+    },
+    /// As many erasures are waiting as may.
+    #[error("{max} erasures are waiting already")]
+    ErasuresFull {
+        /// How many may wait.
+        max: usize,
+    },
     /// All segment numbers are used up.
     #[error("all segment numbers are used up")]
     SegmentsExhausted,

@@ -77,7 +77,8 @@ pub(crate) struct Opening {
     pub(crate) created_ms: U64,
     pub(crate) previous: U32,
     pub(crate) previous_end: U32,
-    pub(crate) reserved: [u8; 8],
+    pub(crate) previous_day: U32,
+    pub(crate) reserved: [u8; 4],
 }
 
 /// What every record begins with; its body follows.
@@ -117,22 +118,24 @@ pub(crate) fn whole_blocks(bytes: u32) -> u32 {
 /// Writes an opening frame into the first block of `out`.
 pub(crate) fn encode_opening(place: FramePlace, opening: &Opening, out: &mut [u8]) {
     assert_eq!(place.frame_seq, 0, "a segment opens with its first frame");
-    out[header_range()][..OPENING_BYTES as usize].copy_from_slice(opening.as_bytes());
-    finish_frame(place, FrameKind::Opening, OPENING_BYTES, 0, out);
+    let body_end = (FRAME_HEADER_BYTES + OPENING_BYTES) as usize;
+    out[FRAME_HEADER_BYTES as usize..body_end].copy_from_slice(opening.as_bytes());
+    out[body_end..BLOCK_BYTES as usize].fill(0);
+    let body = FrameBody::of(out, OPENING_BYTES, 0);
+    finish_frame(place, FrameKind::Opening, body, out);
 }
 
 /// Writes an empty frame into the first block of `out`.
 pub(crate) fn encode_idle(place: FramePlace, out: &mut [u8]) {
-    finish_frame(place, FrameKind::Idle, 0, 0, out);
+    out[..BLOCK_BYTES as usize].fill(0);
+    finish_frame(place, FrameKind::Idle, FrameBody::of(out, 0, 0), out);
 }
 
-/// Writes a commit into `out`, which must be zeroed and exactly as long as the frame in whole
-/// blocks. Returns where each record begins, from the start of the frame.
-pub(crate) fn encode_records(place: FramePlace, records: &[Record], out: &mut [u8]) -> Vec<u32> {
+/// Writes records into `out`, which is exactly as long as their frame in whole blocks and may hold
+/// anything. The first [`FRAME_HEADER_BYTES`] are left for [`finish_frame`].
+pub(crate) fn encode_body(records: &[Record], out: &mut [u8]) {
     let mut at = FRAME_HEADER_BYTES as usize;
-    let mut offsets = Vec::with_capacity(records.len());
     for record in records {
-        offsets.push(number(at));
         at += encode_record(record, &mut out[at..]);
     }
     assert_eq!(
@@ -140,15 +143,7 @@ pub(crate) fn encode_records(place: FramePlace, records: &[Record], out: &mut [u
         out.len(),
         "the buffer fits the frame"
     );
-    let body_bytes = number(at) - FRAME_HEADER_BYTES;
-    finish_frame(
-        place,
-        FrameKind::Records,
-        body_bytes,
-        number(records.len()),
-        out,
-    );
-    offsets
+    out[at..].fill(0);
 }
 
 /// Bytes of a frame with these records, header included, before rounding up to blocks.
@@ -156,7 +151,8 @@ pub(crate) fn frame_bytes(records: &[Record]) -> u64 {
     u64::from(FRAME_HEADER_BYTES) + records.iter().map(Record::bytes).sum::<u64>()
 }
 
-fn encode_record(record: &Record, out: &mut [u8]) -> usize {
+/// Writes one record to the start of `out`. Returns its length.
+pub(crate) fn encode_record(record: &Record, out: &mut [u8]) -> usize {
     let bytes = RECORD_HEADER_BYTES as usize + record.body.len();
     let header = RecordHeader {
         bytes: number(bytes).into(),
@@ -185,8 +181,28 @@ fn record_crc(record: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&record[..4]), &record[8..])
 }
 
-fn finish_frame(place: FramePlace, kind: FrameKind, body_bytes: u32, records: u32, out: &mut [u8]) {
-    let body = &out[header_range()][..body_bytes as usize];
+/// What a frame's body is, as its header says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameBody {
+    pub(crate) bytes: u32,
+    pub(crate) records: u32,
+    crc: u32,
+}
+
+impl FrameBody {
+    /// Of the frame that lies at the start of `frame`, behind a header still to be written.
+    pub(crate) fn of(frame: &[u8], bytes: u32, records: u32) -> Self {
+        let body = &frame[header_range()][..bytes as usize];
+        Self {
+            bytes,
+            records,
+            crc: crc32c::crc32c(body),
+        }
+    }
+}
+
+/// Writes a frame's header, before a body that is there already.
+pub(crate) fn finish_frame(place: FramePlace, kind: FrameKind, body: FrameBody, out: &mut [u8]) {
     let mut header = FrameHeader {
         magic: FRAME_MAGIC,
         version: FORMAT_VERSION.into(),
@@ -196,10 +212,10 @@ fn finish_frame(place: FramePlace, kind: FrameKind, body_bytes: u32, records: u3
         day: place.day.into(),
         frame_seq: place.frame_seq.into(),
         synced_frames: place.synced_frames.into(),
-        body_bytes: body_bytes.into(),
-        records: records.into(),
+        body_bytes: body.bytes.into(),
+        records: body.records.into(),
         reserved: [0; 8],
-        body_crc: crc32c::crc32c(body).into(),
+        body_crc: body.crc.into(),
         header_crc: 0.into(),
     };
     header.header_crc = header_crc(&header).into();
@@ -331,6 +347,12 @@ impl<'a> RecordView<'a> {
 
     pub(crate) fn nonce(&self) -> NonceKey {
         NonceKey(self.header.nonce)
+    }
+
+    /// Copies it as it lies there.
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.header.as_bytes());
+        out.extend_from_slice(self.body);
     }
 
     /// A copy that stands by itself.

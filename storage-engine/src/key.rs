@@ -6,11 +6,12 @@
 //! zeroes means "none" for targets and nonces.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
         pub struct $name(pub [u8; 16]);
 
         impl $name {
@@ -21,6 +22,13 @@ macro_rules! key {
             #[must_use]
             pub fn is_zero(&self) -> bool {
                 *self == Self::ZERO
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                // One number: tables of keys are looked into for every record.
+                state.write_u128(u128::from_ne_bytes(self.0));
             }
         }
 

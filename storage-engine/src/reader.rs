@@ -1,268 +1,296 @@
-//! Reads records at known places: neighbours in one read, several reads at a time.
+//! Pages of channels: from recent messages, from segments, from sealed files, at any depth.
 //!
-//! It caches open files, never data, and never looks for a record elsewhere.
+//! It writes nothing, and never looks for a record elsewhere than where the channel's chain says.
 //!
-//! Invariants: every record that is returned has the checksum it was written with; open files
-//! and concurrent reads are bounded by the configuration.
+//! Invariants: a page is read from one view, and from the next one if that has been replaced
+//! before it was done; nothing above the seq that was asked for is ever shown; damage to one file
+//! is an error that names it, and hinders no page that does not need it.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
 
+use crate::cache::ReadStats;
+use crate::chain::Chain;
 use crate::config::StoreConfig;
-use crate::disk::{Disk, DiskFile};
-use crate::error::{Damage, StoreError};
-use crate::format::{BadRecord, RecordView};
-use crate::key::{ChannelKey, SegmentId};
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::event::Installed;
+use crate::fetch::{Fetcher, FileKey};
+use crate::index::{Query, SharedIndex};
+use crate::key::{ChannelKey, MessageKey, SegmentId};
+use crate::lru::Lru;
+use crate::page::{Boundary, Page, PageQuery};
+use crate::recent::SharedRecent;
 use crate::record::{Location, Record};
-use crate::segment::{Paths, SharedSegments};
+use crate::sealed::Sealed;
+use crate::segment::{Day, Paths, SharedSegments};
+use crate::segment_index::SegmentIndex;
+use crate::stored::Stored;
+use crate::view::{self, Reading, SharedView, View};
 
-/// Reads what one shard's index knows.
+/// More messages of one millisecond than these are told apart one by one before a page is read.
+const TIES_MAX: u64 = 256;
+
+/// A sealed file as readers share it.
+pub type SharedSealed<D> = Arc<Sealed<<D as Disk>::Mapped>>;
+
+/// A reading of one shard's view.
+pub(crate) type ViewReading<D> = Reading<SharedSealed<D>>;
+
+/// Reads the channels of one shard.
 pub struct Reader<D: Disk> {
-    disk: D,
-    paths: Paths,
-    config: StoreConfig,
-    segments: SharedSegments,
-    files: RefCell<HashMap<SegmentId, OpenFile<D::File>>>,
-    uses: Cell<u64>,
+    pub(crate) fetcher: Fetcher<D>,
+    pub(crate) view: SharedView<SharedSealed<D>>,
+    pub(crate) index: SharedIndex,
+    recent: SharedRecent,
+    indexes: RefCell<Lru<SegmentId, SegmentIndex<D>>>,
 }
 
-struct OpenFile<F> {
-    file: Rc<F>,
-    last_use: u64,
-}
-
-/// Several records that one read covers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Run {
-    segment: SegmentId,
-    offset: u32,
-    bytes: u32,
-    /// Which of the asked locations lie in it.
-    members: Vec<usize>,
+/// What a shard's log adds to and its reader looks into.
+#[derive(Clone)]
+pub struct Live {
+    /// Segments that are not sealed.
+    pub segments: SharedSegments,
+    /// Channels, and the segments that have no index file yet.
+    pub index: SharedIndex,
+    /// Recent messages.
+    pub recent: SharedRecent,
 }
 
 impl<D: Disk> Reader<D> {
-    /// A reader of the segments in `segments`, which the log goes on adding to.
+    /// A reader of what the log adds to, and of these sealed files.
     #[must_use]
-    pub fn new(disk: D, root: &Path, segments: SharedSegments, config: StoreConfig) -> Self {
+    pub fn new(
+        disk: D,
+        root: &Path,
+        live: Live,
+        view: View<SharedSealed<D>>,
+        config: StoreConfig,
+    ) -> Self {
         config.assert_consistent();
+        let segments = Rc::clone(&live.segments);
         Self {
-            disk,
-            paths: Paths::new(root),
-            config,
-            segments,
-            files: RefCell::new(HashMap::new()),
-            uses: Cell::new(0),
+            fetcher: Fetcher::new(disk, Paths::new(root), segments, config),
+            view: SharedView::new(live.segments, view),
+            index: live.index,
+            recent: live.recent,
+            indexes: RefCell::new(Lru::new(config.open_indexes_max)),
         }
+    }
+
+    /// What reading has cost since the reader was made.
+    #[must_use]
+    pub fn stats(&self) -> ReadStats {
+        self.fetcher.cache.stats()
+    }
+
+    /// Memory that blocks and recent messages take, bookkeeping included, in bytes.
+    #[must_use]
+    pub fn cached_bytes(&self) -> u64 {
+        self.fetcher.cache.bytes() + self.recent.borrow().bytes()
+    }
+
+    /// Reads a page, oldest message first.
+    ///
+    /// # Errors
+    /// If the disk fails, or something is not what was written: the error names the file. Nothing
+    /// else is affected: other pages may be read.
+    pub async fn page(&self, query: &PageQuery) -> Result<Vec<Stored>, StoreError> {
+        self.fetcher.cache.count(|stats| stats.pages += 1);
+        let head = self.index.borrow().head(query.channel);
+        let query = PageQuery {
+            upto_seq: query.upto_seq.min(head.seq),
+            ..*query
+        };
+        if query.limit == 0 || query.upto_seq == 0 {
+            return Ok(Vec::new());
+        }
+        let recent = self.recent.borrow_mut().page(&query);
+        if let Some(page) = recent {
+            self.fetcher.cache.count(|stats| stats.pages_recent += 1);
+            return Ok(page);
+        }
+        loop {
+            let reading = self.view.begin();
+            match self.read_page(&reading, &query).await {
+                // What it was reading has been replaced: the same is in the new view.
+                Err(_) if self.view.is_outdated(&reading) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// One message by its key, also if it was deleted.
+    ///
+    /// # Errors
+    /// As [`Reader::page`].
+    pub async fn find(
+        &self,
+        channel: ChannelKey,
+        message: MessageKey,
+    ) -> Result<Option<Stored>, StoreError> {
+        let query = PageQuery {
+            channel,
+            query: Query::Around(message),
+            limit: 1,
+            upto_seq: u64::MAX,
+            with_deleted: true,
+            bytes_max: 0,
+        };
+        let found = self.page(&query).await?.pop();
+        Ok(found.filter(|found| found.create.message == message))
     }
 
     /// Reads the records at these places, in the order asked for.
     ///
     /// # Errors
-    /// If the disk fails, a segment is unknown, or a record is not what was written. Nothing
-    /// else is affected: other reads may go on.
+    /// If the disk fails, a segment is unknown, or a record is not what was written.
     pub async fn read(&self, locations: &[Location]) -> Result<Vec<Record>, StoreError> {
-        let runs = self.plan(locations);
-        let mut found: Vec<Option<Record>> = vec![None; locations.len()];
-        for batch in runs.chunks(self.config.reads_at_once_max) {
-            let mut reads = Vec::with_capacity(batch.len());
-            for run in batch {
-                let file = self.file(run.segment).await?;
-                reads.push(self.read_run(file, run, locations));
-            }
-            for records in all(reads).await {
-                for (position, record) in records? {
-                    found[position] = Some(record);
-                }
-            }
-        }
-        Ok(found
-            .into_iter()
-            .map(|record| record.expect("every location is in a run"))
-            .collect())
+        Ok(self.fetcher.fetch(locations, &[]).await?.0)
     }
 
-    /// Reads a page of one channel, oldest first, and checks that it is one: records of that
-    /// channel whose seqs rise. Finds what was written to a wrong place with a valid checksum.
-    ///
-    /// # Errors
-    /// As [`Reader::read`], and if a record is another channel's or out of order.
-    pub async fn read_page(
+    /// Replaces what there is to read, at once. The future is done when no page that was begun
+    /// before is still being read: then what was replaced may be removed from the disk.
+    pub fn install(
         &self,
-        channel: ChannelKey,
-        locations: &[Location],
-    ) -> Result<Vec<Record>, StoreError> {
-        let records = self.read(locations).await?;
-        let mut last_seq = 0;
-        for (record, location) in records.iter().zip(locations) {
-            if record.channel != channel || record.seq <= last_seq {
-                return Err(self.corrupt(*location, Damage::RecordMisplaced));
-            }
-            last_seq = record.seq;
-        }
-        Ok(records)
+        installed: &Installed<D::Mapped>,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<'_, D> {
+        self.swap(&installed.change())
     }
 
-    /// Groups the locations into reads: neighbours in one segment together, within the limits.
-    fn plan(&self, locations: &[Location]) -> Vec<Run> {
-        let mut order: Vec<usize> = (0..locations.len()).collect();
-        order.sort_by_key(|position| {
-            let location = &locations[*position];
-            (location.segment, location.offset)
-        });
-        let mut runs: Vec<Run> = Vec::new();
-        for position in order {
-            let location = locations[position];
-            match runs.last_mut().filter(|run| self.joins(run, location)) {
-                Some(run) => {
-                    let end = location.offset.saturating_add(location.bytes);
-                    run.bytes = run.bytes.max(end - run.offset);
-                    run.members.push(position);
-                }
-                None => runs.push(Run {
-                    segment: location.segment,
-                    offset: location.offset,
-                    bytes: location.bytes,
-                    members: vec![position],
-                }),
-            }
-        }
-        runs
-    }
-
-    fn joins(&self, run: &Run, location: Location) -> bool {
-        let run_end = run.offset.saturating_add(run.bytes);
-        run.segment == location.segment
-            && location.offset.saturating_sub(run_end) <= self.config.read_gap_bytes_max
-            && location.offset.saturating_add(location.bytes) - run.offset
-                <= self.config.read_bytes_max
-    }
-
-    async fn read_run(
+    pub(crate) fn swap(
         &self,
-        file: Rc<D::File>,
-        run: &Run,
-        locations: &[Location],
-    ) -> Result<Vec<(usize, Record)>, StoreError> {
-        let bytes = file.read_at(run.offset.into(), run.bytes).await?;
-        let mut records = Vec::with_capacity(run.members.len());
-        for position in &run.members {
-            let location = locations[*position];
-            let start = (location.offset - run.offset) as usize;
-            let record = RecordView::decode(&bytes[start..start + location.bytes as usize])
-                .map_err(|bad| self.bad_record(location, bad))?;
-            if record.bytes() != location.bytes {
-                return Err(self.corrupt(location, Damage::Record));
+        installed: &view::Installed<SharedSealed<D>>,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<'_, D> {
+        let is_drop = installed.bucket.is_none() && !installed.replaced.is_empty();
+        if is_drop {
+            // Some of them may be of the days that are gone.
+            self.forget_recent();
+        }
+        let drained = self.view.install(installed);
+        let obsolete = installed.obsolete.clone();
+        let replaced = installed.replaced.clone();
+        async move {
+            drained.await;
+            for segment in obsolete {
+                let index = self.indexes.borrow_mut().forget(segment);
+                if let Some(index) = index {
+                    index.close().await?;
+                }
+                self.fetcher.forget(FileKey::Segment(segment)).await?;
             }
-            records.push((*position, record.to_record()));
-        }
-        Ok(records)
-    }
-
-    fn bad_record(&self, location: Location, bad: BadRecord) -> StoreError {
-        match bad {
-            BadRecord::Damaged => self.corrupt(location, Damage::Record),
-            BadRecord::Unknown(version) => StoreError::Unsupported {
-                path: self.path(location.segment),
-                version,
-            },
-        }
-    }
-
-    fn corrupt(&self, location: Location, damage: Damage) -> StoreError {
-        let path = self.path(location.segment);
-        StoreError::Corrupt {
-            path,
-            offset: location.offset,
-            damage,
-        }
-    }
-
-    /// The segment's file; the root if it is unknown, which is only asked about known ones.
-    fn path(&self, segment: SegmentId) -> std::path::PathBuf {
-        match self.segments.borrow().get(segment) {
-            Some(info) => self.paths.segment(segment, info.day),
-            None => self.paths.root().to_path_buf(),
-        }
-    }
-
-    async fn file(&self, segment: SegmentId) -> Result<Rc<D::File>, StoreError> {
-        if let Some(file) = self.cached(segment) {
-            return Ok(file);
-        }
-        let info = self.segments.borrow().get(segment);
-        let info = info.ok_or(StoreError::SegmentUnknown(segment))?;
-        let file = Rc::new(
-            self.disk
-                .open(&self.paths.segment(segment, info.day))
-                .await?,
-        );
-        if let Some(evicted) = self.remember(segment, &file) {
-            // Another read may still hold it; then the last one to let go closes it.
-            if let Ok(evicted) = Rc::try_unwrap(evicted) {
-                evicted.close().await?;
+            for number in replaced {
+                self.fetcher.forget(FileKey::Sealed(number)).await?;
             }
+            Ok(())
         }
-        Ok(file)
     }
 
-    fn cached(&self, segment: SegmentId) -> Option<Rc<D::File>> {
-        let mut files = self.files.borrow_mut();
-        let open = files.get_mut(&segment)?;
-        open.last_use = self.next_use();
-        Some(Rc::clone(&open.file))
+    /// Forgets all recent messages: for when messages are taken out of the store.
+    pub fn forget_recent(&self) {
+        self.recent.borrow_mut().clear();
     }
 
-    /// Puts an opened file into the cache. Returns the one that had to leave for it.
-    fn remember(&self, segment: SegmentId, file: &Rc<D::File>) -> Option<Rc<D::File>> {
-        let last_use = self.next_use();
-        let mut files = self.files.borrow_mut();
-        let oldest = files
-            .iter()
-            .min_by_key(|(_, open)| open.last_use)
-            .map(|(id, _)| *id);
-        let oldest = oldest.filter(|_| files.len() >= self.config.open_files_max);
-        let evicted = oldest.and_then(|oldest| files.remove(&oldest));
-        let replaced = files.insert(
-            segment,
-            OpenFile {
-                file: Rc::clone(file),
-                last_use,
-            },
-        );
-        evicted.or(replaced).map(|open| open.file)
+    /// The index file of a segment, opened if it is not.
+    pub(crate) async fn segment_index(
+        &self,
+        segment: SegmentId,
+        day: Day,
+    ) -> Result<Rc<SegmentIndex<D>>, StoreError> {
+        let known = self.indexes.borrow_mut().get(segment);
+        if let Some(index) = known {
+            return Ok(index);
+        }
+        let Fetcher { disk, paths, .. } = &self.fetcher;
+        let index = SegmentIndex::open(disk, paths, segment, day).await?;
+        let index = Rc::new(index.with_cache(Rc::clone(&self.fetcher.cache)));
+        let leaving = self.indexes.borrow_mut().keep(segment, Rc::clone(&index));
+        if let Some(leaving) = leaving {
+            leaving.close().await?;
+        }
+        Ok(index)
     }
 
-    fn next_use(&self) -> u64 {
-        self.uses.set(self.uses.get() + 1);
-        self.uses.get()
+    /// Reads a page in steps: as many messages as are missing, and more each time if most of
+    /// them turn out to be deleted.
+    async fn read_page(
+        &self,
+        reading: &ViewReading<D>,
+        query: &PageQuery,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let mut chain = Chain::new(self, reading, query.channel);
+        let mut page = Page::new(query);
+        let asked = query.asked();
+        let mut middle = chain.locate(asked.boundary, query.upto_seq).await?;
+        while middle.end - middle.start > TIES_MAX {
+            middle = halve(&mut chain, asked.boundary, middle).await?;
+        }
+        let top = query.upto_seq + 1;
+        let most = self.fetcher.config.page_step_max;
+        let (before, after) = (most.min(asked.before as u64), most.min(asked.after as u64));
+        let mut start = middle.start.saturating_sub(before).max(1);
+        let oldest = chain.cover(start).await?;
+        middle = middle.start.max(oldest)..middle.end.max(oldest);
+        start = middle.start.saturating_sub(before).max(oldest);
+        let mut seqs = start..middle.end.saturating_add(after).min(top);
+        if seqs.is_empty() {
+            return Ok(Vec::new());
+        }
+        // In a sealed file the middle is a block, which may hold the whole page; or it is two, of
+        // which one certainly is needed and often is enough.
+        let is_around = asked.before > 0 && asked.after > 0 || query.limit == 1;
+        let is_wide = middle.end - middle.start > query.limit as u64 / 2;
+        if is_around && is_wide || chain.sealed_blocks(&middle) > 1 {
+            seqs = middle.clone();
+        }
+        let messages;
+        (seqs, messages) = chain.read(seqs, middle, query.bytes_max).await?;
+        page.take(messages);
+
+        let mut step = 0;
+        while page.missing_before() > 0 && seqs.start > 1 {
+            step = most.min((page.missing_before() as u64).max(2 * step));
+            let start = chain.cover(seqs.start.saturating_sub(step).max(1)).await?;
+            if start >= seqs.start {
+                break;
+            }
+            let anchor = seqs.start..seqs.start;
+            let older = chain
+                .read(start..seqs.start, anchor, query.bytes_max)
+                .await?;
+            seqs.start = older.0.start;
+            page.take(older.1);
+        }
+        step = 0;
+        while page.missing_after() > 0 && seqs.end < top {
+            step = most.min((page.missing_after() as u64).max(2 * step));
+            let end = seqs.end.saturating_add(step).min(top);
+            let anchor = seqs.end..seqs.end;
+            let newer = chain.read(seqs.end..end, anchor, query.bytes_max).await?;
+            seqs.end = newer.0.end;
+            page.take(newer.1);
+        }
+        Ok(page.finish())
     }
 }
 
-/// Runs the futures together until all are done; results in their order.
-async fn all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
-    let mut waiting: Vec<Option<Pin<Box<_>>>> = futures
-        .into_iter()
-        .map(|future| Some(Box::pin(future)))
-        .collect();
-    let mut results: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
-    std::future::poll_fn(move |context| {
-        for (slot, result) in waiting.iter_mut().zip(&mut results) {
-            let Some(future) = slot else { continue };
-            if let Poll::Ready(value) = future.as_mut().poll(context) {
-                *result = Some(value);
-                *slot = None;
-            }
-        }
-        if results.iter().any(Option::is_none) {
-            return Poll::Pending;
-        }
-        Poll::Ready(std::mem::take(&mut results).into_iter().flatten().collect())
-    })
-    .await
+/// Looks at the message in the middle, and keeps the half that the boundary lies in.
+async fn halve<D: Disk>(
+    chain: &mut Chain<'_, D>,
+    boundary: Boundary,
+    seqs: std::ops::Range<u64>,
+) -> Result<std::ops::Range<u64>, StoreError> {
+    let middle = seqs.start + (seqs.end - seqs.start) / 2;
+    let (_, messages) = chain
+        .read(middle..middle + 1, middle..middle + 1, 0)
+        .await?;
+    let is_behind = |message: &Stored| boundary.is_behind(message.create.message, middle);
+    if messages.first().is_some_and(is_behind) {
+        Ok(middle + 1..seqs.end)
+    } else {
+        Ok(seqs.start..middle)
+    }
 }

@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::StoreConfig;
+use crate::consumer::ConsumerName;
 use crate::disk::{Disk, DiskFile};
 use crate::error::DiskError;
 use crate::key::SegmentId;
+use crate::sealed;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -41,6 +43,25 @@ impl Day {
         }
         let found = Self(u32::try_from(days_before(year, month) + day.checked_sub(1)?).ok()?);
         (found.to_string() == name).then_some(found)
+    }
+
+    /// The first and the last day of its month.
+    #[must_use]
+    pub(crate) fn month(self) -> (Self, Self) {
+        let (year, month, _) = self.civil();
+        let (next_year, next_month) = if month == 12 {
+            (year + 1, 1)
+        } else {
+            (year, month + 1)
+        };
+        let number = |days: u64| u32::try_from(days).expect("days of a calendar year");
+        let last = number(days_before(next_year, next_month)) - 1;
+        (Self(number(days_before(year, month))), Self(last))
+    }
+
+    /// Its first millisecond since 1970.
+    pub(crate) fn start_ms(self) -> u64 {
+        u64::from(self.0) * DAY_MS
     }
 
     /// Year, month and day of the month.
@@ -86,13 +107,26 @@ pub struct SegmentInfo {
 }
 
 /// All segments that one reader can find.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentTable {
     by_id: BTreeMap<SegmentId, SegmentInfo>,
+    /// The highest number and the latest day there ever were, also of segments that are gone.
+    newest: SegmentId,
+    newest_day: Day,
 }
 
 /// One shard's table: its log adds to it, its reader looks into it.
 pub type SharedSegments = Rc<RefCell<SegmentTable>>;
+
+impl Default for SegmentTable {
+    fn default() -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            newest: SegmentId(0),
+            newest_day: Day(0),
+        }
+    }
+}
 
 impl SegmentTable {
     /// What is known of a segment.
@@ -118,14 +152,32 @@ impl SegmentTable {
         self.by_id.is_empty()
     }
 
-    /// The highest number given out.
+    /// The highest number ever given out, also to a segment that is gone; 0 if there was none.
     #[must_use]
-    pub fn newest(&self) -> Option<SegmentId> {
-        self.by_id.last_key_value().map(|(id, _)| *id)
+    pub fn newest(&self) -> SegmentId {
+        self.newest
+    }
+
+    /// The latest day that any segment was of, gone or not; day 0 if there was none.
+    #[must_use]
+    pub fn newest_day(&self) -> Day {
+        self.newest_day
     }
 
     pub(crate) fn insert(&mut self, segment: SegmentId, info: SegmentInfo) {
         self.by_id.insert(segment, info);
+        self.note_newest(segment, info.day);
+    }
+
+    /// Notes how far numbers and days have come.
+    pub(crate) fn note_newest(&mut self, segment: SegmentId, day: Day) {
+        self.newest = self.newest.max(segment);
+        self.newest_day = self.newest_day.max(day);
+    }
+
+    /// Lets go of a segment whose day is sealed.
+    pub(crate) fn remove(&mut self, segment: SegmentId) {
+        self.by_id.remove(&segment);
     }
 }
 
@@ -162,12 +214,63 @@ impl Paths {
         self.root.join("catalog")
     }
 
+    pub(crate) fn consumers(&self) -> PathBuf {
+        self.root.join("consumers")
+    }
+
+    pub(crate) fn position(&self, name: &ConsumerName) -> PathBuf {
+        self.consumers().join(format!("{name}.pos"))
+    }
+
+    pub(crate) fn lost_mark(&self, name: &ConsumerName) -> PathBuf {
+        self.consumers().join(format!("{name}.lost"))
+    }
+
+    pub(crate) fn held(&self) -> PathBuf {
+        self.root.join("held")
+    }
+
+    pub(crate) fn held_day(&self, day: Day) -> PathBuf {
+        self.held().join(day.to_string())
+    }
+
+    /// Where a segment of a sealed day waits for consumers.
+    pub(crate) fn held_segment(&self, segment: SegmentId, day: Day) -> PathBuf {
+        self.held_day(day).join(format!("{segment}.log"))
+    }
+
+    pub(crate) fn dead_letters(&self) -> PathBuf {
+        self.root.join("dead-letters")
+    }
+
+    pub(crate) fn dead_letter_log(&self, name: &ConsumerName) -> PathBuf {
+        self.dead_letters().join(format!("{name}.dlq"))
+    }
+
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.root.join("manifest")
+    }
+
+    pub(crate) fn sealed(&self) -> PathBuf {
+        self.root.join("sealed")
+    }
+
+    /// A sealed bucket's file.
+    pub(crate) fn bucket(&self, number: u32, first_day: Day, last_day: Day) -> PathBuf {
+        self.sealed()
+            .join(sealed::file_name(number, first_day, last_day))
+    }
+
     pub(crate) fn day(&self, day: Day) -> PathBuf {
         self.segments().join(day.to_string())
     }
 
     pub(crate) fn segment(&self, segment: SegmentId, day: Day) -> PathBuf {
         self.day(day).join(format!("{segment}.log"))
+    }
+
+    pub(crate) fn index(&self, segment: SegmentId, day: Day) -> PathBuf {
+        self.day(day).join(format!("{segment}.idx"))
     }
 
     pub(crate) fn spare(&self, shard: u16, number: u64) -> PathBuf {
@@ -177,7 +280,15 @@ impl Paths {
 
 /// The number in a segment's file name; `None` for any other name.
 pub(crate) fn parse_file_name(name: &str) -> Option<SegmentId> {
-    let digits = name.strip_suffix(".log")?;
+    parse_number(name.strip_suffix(".log")?)
+}
+
+/// The number in the name of a segment's index file; `None` for any other name.
+pub(crate) fn parse_index_name(name: &str) -> Option<SegmentId> {
+    parse_number(name.strip_suffix(".idx")?)
+}
+
+fn parse_number(digits: &str) -> Option<SegmentId> {
     let segment = SegmentId(u32::from_str_radix(digits, 16).ok()?);
     (segment.to_string() == digits).then_some(segment)
 }
@@ -230,6 +341,15 @@ mod tests {
         check(1_709_251_200_000, "2024-03-01");
         check(1_795_219_200_000, "2026-11-21");
         check(4_107_542_400_000, "2100-03-01");
+    }
+
+    #[test]
+    fn a_month_is_from_its_first_to_its_last_day() {
+        let month = |name| Day::parse(name).map(|day| day.month()).unwrap();
+        let days = |first, last| (Day::parse(first).unwrap(), Day::parse(last).unwrap());
+        assert_eq!(month("2026-12-31"), days("2026-12-01", "2026-12-31"));
+        assert_eq!(month("2028-02-01"), days("2028-02-01", "2028-02-29"));
+        assert_eq!(Day(20_000).start_ms(), 20_000 * DAY_MS);
     }
 
     #[test]

@@ -1,15 +1,25 @@
 //! A disk in memory, for simulations: it takes virtual time, fails on demand, and loses in a
-//! crash what a real one may lose. Everything follows from one seed.
+//! crash what a real one may lose. Everything follows from one seed. The power can be cut in any
+//! change ([`SimDisk::cut_power_at`]). Of the writes of a file since its last sync any subset
+//! survives then, in any order, each wholly, not at all, or torn at sectors of 512 or 4096 bytes;
+//! of the names since a directory's last sync a prefix, or any subset: so a rename whose directory
+//! was not synced is lost or not. Any operation can be made to fail ([`SimDisk::fail_at`], by its
+//! number): EIO, ENOSPC, a short write or read, and, without a word, a write or sync that never
+//! happens, a write or read that goes elsewhere, and a flipped bit ([`SimFault`]). Bits flip at
+//! rest, too ([`SimDisk::flip`]), and space can run out ([`SimDisk::set_quota_bytes`]).
 //!
-//! It never touches the kernel, and never loses what was synced.
+//! It never touches the kernel, and never loses what was synced unless told to.
 //!
 //! Invariants: an operation ends when the virtual time reaches its due time, in the order of due
-//! times; after a crash old files, locks and pending operations only return errors.
+//! times; after a crash old files, locks and pending operations only return errors; all harm that
+//! was done without a word is listed ([`SimDisk::harms`]).
 
 mod device;
 mod draw;
+mod faults;
 mod inode;
 mod names;
+mod transfer;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,6 +33,8 @@ use std::task::{Context, Poll, Waker};
 use crate::error::{DiskError, DiskOp};
 pub use device::SimFile;
 use draw::Draw;
+use faults::Faults;
+pub use faults::{SimFault, SimHarm};
 use inode::Inode;
 use names::{Names, Node};
 
@@ -33,24 +45,6 @@ pub struct SimLatency {
     pub min_us: u64,
     /// At most.
     pub max_us: u64,
-}
-
-/// How an operation is made to fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SimFault {
-    /// An error of the device (EIO).
-    Io,
-    /// No space left (ENOSPC).
-    Full,
-}
-
-impl SimFault {
-    fn number(self) -> i32 {
-        match self {
-            Self::Io => libc::EIO,
-            Self::Full => libc::ENOSPC,
-        }
-    }
 }
 
 /// The simulated disk. Clones are the same disk.
@@ -70,7 +64,7 @@ struct State {
     changes: u64,
     power_cut_at: Option<u64>,
     has_power: bool,
-    faults: Vec<(DiskOp, SimFault)>,
+    faults: Faults,
     quota_bytes: Option<u64>,
     names: Names,
     inodes: BTreeMap<u64, Inode>,
@@ -99,7 +93,7 @@ impl SimDisk {
             changes: 0,
             power_cut_at: None,
             has_power: true,
-            faults: Vec::new(),
+            faults: Faults::default(),
             quota_bytes: None,
             names: Names::new(),
             inodes: BTreeMap::new(),
@@ -185,7 +179,7 @@ impl SimDisk {
         state.crashes += 1;
         state.power_cut_at = None;
         state.has_power = true;
-        state.faults.clear();
+        state.faults.forget();
         state.quota_bytes = None;
         state.locks.clear();
         let waiting = std::mem::take(&mut state.waiting);
@@ -193,9 +187,37 @@ impl SimDisk {
         waiting.into_values().for_each(Waker::wake);
     }
 
-    /// Makes the next operation of this kind fail. May be called several times.
+    /// How many operations of any kind have begun so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.state.borrow().faults.operations
+    }
+
+    /// Makes the next operation of this kind go wrong. May be called several times.
+    ///
+    /// # Panics
+    /// If such an operation cannot go wrong in this way.
     pub fn fail_next(&self, op: DiskOp, fault: SimFault) {
-        self.state.borrow_mut().faults.push((op, fault));
+        self.state.borrow_mut().faults.plan_next(op, fault);
+    }
+
+    /// Makes the operation with this number go wrong, counted as by [`SimDisk::operations`] from
+    /// 1; or the first one after it that can go wrong in this way.
+    pub fn fail_at(&self, operation: u64, fault: SimFault) {
+        self.state.borrow_mut().faults.plan_at(operation, fault);
+    }
+
+    /// Forgets all faults that have not struck yet, and gives the disk all space.
+    pub fn heal(&self) {
+        let mut state = self.state.borrow_mut();
+        state.faults.forget();
+        state.quota_bytes = None;
+    }
+
+    /// What was done without a word so far, in order.
+    #[must_use]
+    pub fn harms(&self) -> Vec<SimHarm> {
+        self.state.borrow().faults.harms.clone()
     }
 
     /// Limits what all files may take together, in bytes; `None` for no limit.
@@ -257,6 +279,8 @@ impl SimDisk {
             panic!("no such file: {}", path.display())
         };
         let offset = usize::try_from(offset).expect("simulated files fit into memory");
+        let span = offset..offset + 1;
+        state.note_harm(DiskOp::Write, SimFault::Flipped, path, span);
         state
             .inodes
             .get_mut(&inode)
@@ -264,13 +288,14 @@ impl SimDisk {
             .flip(offset, mask);
     }
 
-    /// Begins a change: counts it, and lets it fail if it must. `effect` happens at once, so
-    /// that a crash while it is under way finds it half done.
+    /// Begins a change: counts it, and lets it go wrong if it must. `effect` happens at once, so
+    /// that a crash while it is under way finds it half done; it sees to faults that are neither
+    /// EIO nor ENOSPC.
     async fn change<T>(
         &self,
         op: DiskOp,
         path: &Path,
-        effect: impl FnOnce(&mut State) -> Result<T, Errno>,
+        effect: impl FnOnce(&mut State, Option<SimFault>) -> Result<T, Errno>,
     ) -> Result<T, DiskError> {
         let result = self.state.borrow_mut().change(op, effect);
         self.wait()
@@ -284,14 +309,13 @@ impl SimDisk {
         &self,
         op: DiskOp,
         path: &Path,
-        answer: impl FnOnce(&State) -> Result<T, Errno>,
+        answer: impl FnOnce(&mut State, Option<SimFault>) -> Result<T, Errno>,
     ) -> Result<T, DiskError> {
-        let fault = self.state.borrow_mut().take_fault(op);
+        let begun = self.state.borrow_mut().begin(op);
         let waited = self.wait().await;
-        let result = match (waited, fault) {
-            (Err(errno), _) | (Ok(()), Some(errno)) => Err(errno),
-            (Ok(()), None) => answer(&self.state.borrow()),
-        };
+        let result = waited
+            .and(begun)
+            .and_then(|fault| answer(&mut self.state.borrow_mut(), fault));
         result.map_err(|errno| failed(op, path, errno))
     }
 
@@ -333,32 +357,29 @@ impl State {
     fn change<T>(
         &mut self,
         op: DiskOp,
-        effect: impl FnOnce(&mut Self) -> Result<T, Errno>,
+        effect: impl FnOnce(&mut Self, Option<SimFault>) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         if !self.has_power {
             return Err(libc::ENODEV);
         }
         self.changes += 1;
-        if self
-            .power_cut_at
-            .is_some_and(|change| self.changes >= change)
-        {
+        let fault = self.begin(op)?;
+        let is_cut = |change| self.changes >= change;
+        if self.power_cut_at.is_some_and(is_cut) {
             self.has_power = false;
-            effect(self)?;
+            effect(self, fault)?;
             return Err(libc::ENODEV);
         }
-        match self.take_fault(op) {
-            Some(errno) => Err(errno),
-            None => effect(self),
-        }
+        effect(self, fault)
     }
 
-    fn take_fault(&mut self, op: DiskOp) -> Option<Errno> {
+    /// Counts an operation: an error if it is refused, otherwise what else goes wrong with it.
+    fn begin(&mut self, op: DiskOp) -> Result<Option<SimFault>, Errno> {
         if !self.has_power {
-            return Some(libc::ENODEV);
+            return Err(libc::ENODEV);
         }
-        let position = self.faults.iter().position(|(planned, _)| *planned == op)?;
-        Some(self.faults.remove(position).1.number())
+        let fault = self.faults.begin(op);
+        fault.and_then(SimFault::refusal).map_or(Ok(fault), Err)
     }
 
     fn used_bytes(&self) -> u64 {

@@ -86,6 +86,13 @@ impl<D: Disk> Upkeep<D> {
         }
     }
 
+    /// Whether there is something to do and nobody at it.
+    pub(crate) fn is_due(&self) -> bool {
+        let has_ended = !self.state.ended.borrow().is_empty();
+        let is_ready = self.state.ready.borrow().is_some();
+        has_ended || !is_ready && !self.state.making.get()
+    }
+
     /// Gives back unused space of full segments, then makes the next segment's file unless one
     /// is ready. Meant to run in the background, beside commits, whenever one has returned.
     ///
@@ -171,7 +178,7 @@ impl<D: Disk> Upkeep<D> {
 }
 
 /// Cuts a segment to its end and closes it.
-pub(crate) async fn trim<F: DiskFile>(file: F, end: u32) -> Result<(), DiskError> {
+async fn trim<F: DiskFile>(file: F, end: u32) -> Result<(), DiskError> {
     if file.length().await? > end.into() {
         file.truncate(end.into()).await?;
         file.sync().await?;

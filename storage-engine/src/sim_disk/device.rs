@@ -5,12 +5,13 @@
 //! Invariants: a change is begun before its time passes, an answer is given after it; a file
 //! from before a crash only returns errors.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::inode::Inode;
 use super::names::Node;
-use super::{Errno, SimDisk, State, failed};
+use super::{Errno, SimDisk, SimFault, State, failed};
 use crate::config::BLOCK_BYTES;
 use crate::disk::{Disk, DiskFile, StoreLock};
 use crate::error::{DiskError, DiskOp, StoreError};
@@ -55,7 +56,7 @@ impl Disk for SimDisk {
     }
 
     async fn create_dir(&self, path: &Path) -> Result<(), DiskError> {
-        let create = |state: &mut State| {
+        let create = |state: &mut State, _| {
             state.directory(path.parent())?;
             match state.names.get(path) {
                 None => {
@@ -70,8 +71,10 @@ impl Disk for SimDisk {
     }
 
     async fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
-        self.change(DiskOp::SyncDir, path, |state| state.directory(Some(path)))
-            .await?;
+        self.change(DiskOp::SyncDir, path, |state, _| {
+            state.directory(Some(path))
+        })
+        .await?;
         let mut state = self.state.borrow_mut();
         state.names.sync(path);
         state.drop_unnamed();
@@ -79,7 +82,7 @@ impl Disk for SimDisk {
     }
 
     async fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
-        let list = |state: &State| {
+        let list = |state: &mut State, _| {
             state.directory(Some(path))?;
             Ok(state.names.list(path))
         };
@@ -87,7 +90,7 @@ impl Disk for SimDisk {
     }
 
     async fn create(&self, path: &Path) -> Result<SimFile, DiskError> {
-        let create = |state: &mut State| {
+        let create = |state: &mut State, _| {
             state.directory(path.parent())?;
             if state.names.get(path).is_some() {
                 return Err(libc::EEXIST);
@@ -106,7 +109,7 @@ impl Disk for SimDisk {
     }
 
     async fn open(&self, path: &Path) -> Result<SimFile, DiskError> {
-        let open = |state: &State| Ok((state.file(path)?, state.crashes));
+        let open = |state: &mut State, _| Ok((state.file(path)?, state.crashes));
         let (inode, crashes) = self.look(DiskOp::Open, path, open).await?;
         Ok(SimFile {
             disk: self.clone(),
@@ -117,7 +120,7 @@ impl Disk for SimDisk {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        let rename = |state: &mut State| {
+        let rename = |state: &mut State, _| {
             let inode = state.file(from)?;
             state.directory(to.parent())?;
             state.names.rename(from, to, Node::File(inode));
@@ -127,7 +130,7 @@ impl Disk for SimDisk {
     }
 
     async fn remove(&self, path: &Path) -> Result<(), DiskError> {
-        let remove = |state: &mut State| {
+        let remove = |state: &mut State, _| {
             state.file(path)?;
             state.names.remove(path);
             Ok(())
@@ -136,7 +139,7 @@ impl Disk for SimDisk {
     }
 
     async fn remove_dir(&self, path: &Path) -> Result<(), DiskError> {
-        let remove = |state: &mut State| {
+        let remove = |state: &mut State, _| {
             state.directory(Some(path))?;
             if !state.names.list(path).is_empty() {
                 return Err(libc::ENOTEMPTY);
@@ -148,16 +151,10 @@ impl Disk for SimDisk {
     }
 
     async fn map(&self, path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, DiskError> {
-        let map = |state: &State| {
+        let map = |state: &mut State, fault| {
             let inode = state.file(path)?;
-            let inode = state.inodes.get(&inode).ok_or(libc::ESTALE)?;
-            let start = place(offset)?;
-            let end = start.checked_add(place(bytes)?).ok_or(libc::EFBIG)?;
-            Ok(inode
-                .content()
-                .get(start..end)
-                .ok_or(libc::EINVAL)?
-                .to_vec())
+            let span = span(offset, bytes)?;
+            state.read(DiskOp::Map, path, inode, span, fault)
         };
         self.look(DiskOp::Map, path, map).await
     }
@@ -175,11 +172,11 @@ impl SimFile {
     async fn change<T>(
         &self,
         op: DiskOp,
-        effect: impl FnOnce(&mut State) -> Result<T, Errno>,
+        effect: impl FnOnce(&mut State, Option<SimFault>) -> Result<T, Errno>,
     ) -> Result<T, DiskError> {
-        let checked = |state: &mut State| {
+        let checked = |state: &mut State, fault| {
             self.check(state)?;
-            effect(state)
+            effect(state, fault)
         };
         self.disk.change(op, &self.path, checked).await
     }
@@ -189,12 +186,18 @@ fn place(offset: u64) -> Result<usize, Errno> {
     usize::try_from(offset).map_err(|_| libc::EFBIG)
 }
 
+fn span(offset: u64, bytes: u64) -> Result<Range<usize>, Errno> {
+    let start = place(offset)?;
+    let end = start.checked_add(place(bytes)?).ok_or(libc::EFBIG)?;
+    Ok(start..end)
+}
+
 impl DiskFile for SimFile {
     type Buffer = Vec<u8>;
     type Read = Vec<u8>;
 
     async fn allocate(&self, bytes: u64) -> Result<(), DiskError> {
-        let allocate = |state: &mut State| {
+        let allocate = |state: &mut State, _| {
             let length = place(bytes)?;
             let present = state.inode(self.inode)?.content().len();
             if length > present {
@@ -212,28 +215,32 @@ impl DiskFile for SimFile {
             is_aligned(offset) && is_aligned(buffer.len() as u64),
             "writes are whole blocks"
         );
-        let write = |state: &mut State| {
+        let write = |state: &mut State, fault| {
             let offset = place(offset)?;
             let present = state.inode(self.inode)?.content().len();
             state.reserve((offset + buffer.len()).saturating_sub(present))?;
-            state.inode(self.inode)?.write(&buffer, offset);
-            Ok(())
+            state.write(&self.path, self.inode, buffer, offset, fault)
         };
         self.change(DiskOp::Write, write).await
     }
 
     async fn read_at(&self, offset: u64, bytes: u32) -> Result<Vec<u8>, DiskError> {
-        let read = |state: &State| {
+        let read = |state: &mut State, fault| {
             self.check(state)?;
-            let inode = state.inodes.get(&self.inode).ok_or(libc::ESTALE)?;
-            let rest = inode.content().get(place(offset)?..).ok_or(libc::EINVAL)?;
-            Ok(rest.get(..bytes as usize).ok_or(libc::EINVAL)?.to_vec())
+            let span = span(offset, bytes.into())?;
+            state.read(DiskOp::Read, &self.path, self.inode, span, fault)
         };
         self.disk.look(DiskOp::Read, &self.path, read).await
     }
 
     async fn sync(&self) -> Result<(), DiskError> {
-        let begin = |state: &mut State| Ok(state.inode(self.inode)?.changes());
+        let begin = |state: &mut State, fault: Option<SimFault>| {
+            if let Some(fault) = fault {
+                state.note_harm(DiskOp::Sync, fault, &self.path, 0..0);
+                return Ok(0);
+            }
+            Ok(state.inode(self.inode)?.changes())
+        };
         let changes = self.change(DiskOp::Sync, begin).await?;
         let mut state = self.disk.state.borrow_mut();
         let inode = state.inode(self.inode);
@@ -244,7 +251,7 @@ impl DiskFile for SimFile {
     }
 
     async fn truncate(&self, bytes: u64) -> Result<(), DiskError> {
-        let truncate = |state: &mut State| {
+        let truncate = |state: &mut State, _| {
             state.inode(self.inode)?.resize(place(bytes)?);
             Ok(())
         };
@@ -252,10 +259,9 @@ impl DiskFile for SimFile {
     }
 
     async fn length(&self) -> Result<u64, DiskError> {
-        let length = |state: &State| {
+        let length = |state: &mut State, _| {
             self.check(state)?;
-            let inode = state.inodes.get(&self.inode).ok_or(libc::ESTALE)?;
-            Ok(inode.content().len() as u64)
+            Ok(state.inode(self.inode)?.content().len() as u64)
         };
         self.disk.look(DiskOp::Length, &self.path, length).await
     }

@@ -3,11 +3,12 @@
 //! It knows no names and no time.
 //!
 //! Invariants: what was synced never changes in a crash; each write since may survive wholly, in
-//! part (by sectors of 512 bytes) or not at all, and each change of length or not.
+//! part (by sectors of 512 or of 4096 bytes) or not at all, and each change of length or not.
 
 use super::draw::Draw;
 
-const SECTOR_BYTES: usize = 512;
+/// Sizes of a sector that devices write as a whole.
+const SECTOR_BYTES: [usize; 2] = [512, 4096];
 
 #[derive(Debug)]
 enum Undo {
@@ -19,6 +20,36 @@ enum Undo {
 pub(super) struct Inode {
     content: Vec<u8>,
     undo: Vec<Undo>,
+}
+
+/// Which sectors of a torn write survive.
+#[derive(Clone, Copy)]
+enum Tear {
+    First(u64),
+    Last(u64),
+    AllBut(u64),
+    Any,
+}
+
+impl Tear {
+    fn new(sectors: u64, draw: &mut Draw) -> Self {
+        let number = draw.below(sectors);
+        match draw.below(4) {
+            0 => Self::First(number),
+            1 => Self::Last(number),
+            2 => Self::AllBut(number),
+            _ => Self::Any,
+        }
+    }
+
+    fn keeps(self, sector: u64, sectors: u64, draw: &mut Draw) -> bool {
+        match self {
+            Self::First(count) => sector < count,
+            Self::Last(count) => sector + count >= sectors,
+            Self::AllBut(lost) => sector != lost,
+            Self::Any => draw.coin(),
+        }
+    }
 }
 
 impl Inode {
@@ -37,6 +68,11 @@ impl Inode {
         self.content[offset] ^= mask;
     }
 
+    /// Overwrites what is there as a failing device would: for good, and not as a change.
+    pub(super) fn overwrite(&mut self, bytes: &[u8], offset: usize) {
+        self.content[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
     pub(super) fn resize(&mut self, length: usize) {
         let old = self.content.len();
         let cut = self.content.get(length..).unwrap_or_default().to_vec();
@@ -45,6 +81,9 @@ impl Inode {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], offset: usize) {
+        if bytes.is_empty() {
+            return;
+        }
         let end = offset + bytes.len();
         if end > self.content.len() {
             self.resize(end);
@@ -83,9 +122,13 @@ impl Inode {
     }
 
     fn tear(&mut self, offset: usize, old: &[u8], draw: &mut Draw) {
-        for (number, sector) in old.chunks(SECTOR_BYTES).enumerate() {
-            if draw.coin() {
-                self.take_back(offset + number * SECTOR_BYTES, sector);
+        let sector_bytes = SECTOR_BYTES[usize::from(draw.coin())];
+        let sectors = old.len().div_ceil(sector_bytes) as u64;
+        let tear = Tear::new(sectors, draw);
+        for (number, sector) in (0..).zip(old.chunks(sector_bytes)) {
+            if !tear.keeps(number, sectors, draw) {
+                let ahead = usize::try_from(number).expect("counted in a slice") * sector_bytes;
+                self.take_back(offset + ahead, sector);
             }
         }
     }

@@ -3,7 +3,8 @@
 //! It knows no file's content.
 //!
 //! Invariants: a change is durable once a directory that it touches was synced; of the others a
-//! crash keeps a prefix, in the order in which they were made; a rename is one change.
+//! crash keeps a prefix, as a journal does, or any subset, as file systems without one do; a
+//! rename is one change.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -112,10 +113,17 @@ impl Names {
     }
 
     pub(super) fn crash(&mut self, draw: &mut Draw) {
+        let has_journal = draw.coin();
         let kept = draw.below(self.pending.len() as u64 + 1);
-        let kept = usize::try_from(kept).expect("no more than there are");
-        for change in self.pending.drain(..).take(kept) {
-            change.apply(&mut self.durable);
+        for (number, change) in (0..).zip(self.pending.drain(..)) {
+            let survives = if has_journal {
+                number < kept
+            } else {
+                draw.coin()
+            };
+            if survives {
+                change.apply(&mut self.durable);
+            }
         }
         let names = self.durable.clone();
         self.durable

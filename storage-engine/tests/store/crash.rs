@@ -4,7 +4,7 @@ use std::task::{Context, Waker};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use throng_storage_engine::{Record, SimDisk, SimLatency, Upkept};
+use throng_storage_engine::{Day, Record, RecordKind, SimDisk, SimLatency, Upkept};
 
 use crate::world::{DAY_MS, Messages, START_MS, World, channel, root, tiny};
 
@@ -15,11 +15,17 @@ enum Step {
         channels: Vec<u8>,
         body_bytes: usize,
     },
+    Change {
+        channels: Vec<u8>,
+        kind: RecordKind,
+    },
     Wait {
         ms: u64,
     },
     SealTails,
+    EndDay,
     Upkeep,
+    Index,
     Restart {
         shards: u16,
     },
@@ -27,24 +33,37 @@ enum Step {
 
 fn draw_step(rng: &mut StdRng, shards: u16) -> Step {
     match rng.random_range(0..100) {
-        0..=69 => {
-            let owner = rng.random_range(0..shards);
-            let channels = (0..rng.random_range(1..6))
-                .map(|_| u8::try_from(owner + shards * rng.random_range(0..4)).unwrap());
-            Step::Send {
-                channels: channels.collect(),
-                body_bytes: rng.random_range(0..2500),
-            }
-        }
+        0..=54 => Step::Send {
+            channels: draw_channels(rng, shards),
+            body_bytes: rng.random_range(0..2500),
+        },
+        55..=66 => Step::Change {
+            channels: draw_channels(rng, shards),
+            kind: [
+                RecordKind::Edit,
+                RecordKind::Delete,
+                RecordKind::ReactionAdd,
+            ][rng.random_range(0..3)],
+        },
+        67..=69 => Step::EndDay,
         70..=77 => Step::Wait {
             ms: rng.random_range(1..DAY_MS),
         },
         78..=85 => Step::SealTails,
-        86..=94 => Step::Upkeep,
+        86..=90 => Step::Upkeep,
+        91..=94 => Step::Index,
         _ => Step::Restart {
             shards: rng.random_range(1..4),
         },
     }
+}
+
+/// Some channels of one owner.
+fn draw_channels(rng: &mut StdRng, shards: u16) -> Vec<u8> {
+    let owner = rng.random_range(0..shards);
+    let channels = (0..rng.random_range(1..6))
+        .map(|_| u8::try_from(owner + shards * rng.random_range(0..4)).unwrap());
+    channels.collect()
 }
 
 /// What the outside knows after a workload: what was acknowledged, and what was asked last.
@@ -71,10 +90,20 @@ async fn workload(disk: &SimDisk, seed: u64, steps: usize) -> Known {
                 channels,
                 body_bytes,
             } => world.send(&channels, body_bytes).await.is_ok(),
+            Step::Change { channels, kind } => world.change(&channels, kind).await.is_ok(),
             Step::Wait { ms } => {
                 world.now_ms += ms;
                 true
             }
+            Step::EndDay => {
+                let day = Day::of_ms(world.now_ms);
+                let mut done = true;
+                for log in &mut world.logs {
+                    done &= log.end_day(day).await.is_ok();
+                }
+                done
+            }
+            Step::Index => world.index_filled().await.is_ok(),
             Step::SealTails => {
                 let mut done = true;
                 for log in &mut world.logs {

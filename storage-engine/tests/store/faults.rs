@@ -170,9 +170,9 @@ fn restarts_eat_no_space() {
         send(&mut world, &[1], 100);
         disk.run(world.close()).unwrap();
     }
-    // Three blocks a start: opening, commit, idle. Beside them one catalog of the node and the
-    // last one of a shard.
-    assert_eq!(disk.used_bytes(), 20 * 3 * 4096 + 2 * 4096);
+    // Three blocks a start: opening, commit, idle; and four for what indexes them: header,
+    // channel, message, fences. Beside them the node's catalog and the last one of a shard.
+    assert_eq!(disk.used_bytes(), 20 * (3 + 4) * 4096 + 2 * 2 * 4096);
     assert_eq!(open(&disk, 1).unwrap().acked[&channel(1)].len(), 20);
 }
 
@@ -273,5 +273,90 @@ fn power_loss_without_syncs_leaves_a_prefix_and_a_store_that_opens() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn what_was_begun_behind_a_failed_write_fails_too() {
+    let latency = SimLatency {
+        min_us: 10,
+        max_us: 10,
+    };
+    let disk = SimDisk::new(3, latency);
+    let mut world = open(&disk, 1).unwrap();
+    let records = world.next_records(&[1; 3], 100);
+    let now_ms = world.now_ms;
+    let log = &mut world.logs[0];
+    let encoder = log.encoder();
+    let prepare = |at: usize| encoder.prepare(&records[at..=at]);
+    disk.run(log.begin(now_ms, prepare(0))).unwrap();
+    disk.run(log.begin(now_ms, prepare(1))).unwrap();
+    disk.run(log.finish()).unwrap();
+    disk.fail_next(DiskOp::Sync, SimFault::Io);
+    let third = disk.run(log.begin(now_ms, prepare(2)));
+    assert!(matches!(
+        third,
+        Err(CommitError::Poisoned(StoreError::Disk(_)))
+    ));
+    let second = disk.run(log.finish());
+    assert!(matches!(
+        second,
+        Err(CommitError::Poisoned(StoreError::Poisoned))
+    ));
+    assert_eq!(log.index().borrow().head(channel(1)).seq, 1);
+}
+
+#[test]
+fn a_finish_that_is_dropped_may_be_asked_for_again() {
+    let disk = SimDisk::new(
+        3,
+        SimLatency {
+            min_us: 10,
+            max_us: 10,
+        },
+    );
+    let mut world = open(&disk, 1).unwrap();
+    let records = world.next_records(&[1; 2], 100);
+    let now_ms = world.now_ms;
+    let log = &mut world.logs[0];
+    let encoder = log.encoder();
+    disk.run(log.begin(now_ms, encoder.prepare(&records[..1])))
+        .unwrap();
+    {
+        let mut finish = std::pin::pin!(log.finish());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(finish.as_mut().poll(&mut context).is_pending());
+    }
+    disk.run(log.begin(now_ms, encoder.prepare(&records[1..])))
+        .unwrap();
+    let first = disk.run(log.finish()).unwrap();
+    let second = disk.run(log.finish()).unwrap();
+    assert!(first[0].offset < second[0].offset);
+}
+
+#[test]
+fn a_log_whose_begin_was_dropped_says_that_it_is_of_no_use() {
+    let latency = SimLatency {
+        min_us: 10,
+        max_us: 20,
+    };
+    let disk = SimDisk::new(3, latency);
+    let mut world = open(&disk, 1).unwrap();
+    let records = world.next_records(&[1], 100);
+    let now_ms = world.now_ms;
+    let log = &mut world.logs[0];
+    let prepared = log.encoder().prepare(&records);
+    {
+        // The first commit needs a segment, for which it waits.
+        let mut begin = std::pin::pin!(log.begin(now_ms, prepared));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(begin.as_mut().poll(&mut context).is_pending());
+    }
+    for _ in 0..2 {
+        let finished = disk.run(log.finish());
+        assert!(matches!(
+            finished,
+            Err(CommitError::Poisoned(StoreError::Poisoned))
+        ));
     }
 }

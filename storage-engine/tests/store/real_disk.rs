@@ -3,7 +3,9 @@
 use std::future::Future;
 
 use glommio::{LocalExecutorBuilder, Placement};
-use throng_storage_engine::{Disk, DiskFile, DiskOp, GlommioDisk, Query, StoreConfig, StoreError};
+use throng_storage_engine::{
+    Disk, DiskFile, DiskOp, Durability, GlommioDisk, StoreConfig, StoreError,
+};
 
 use crate::world::{DAY_MS, START_MS, World, channel};
 
@@ -54,17 +56,7 @@ fn messages_survive_restarts_and_an_abrupt_end() {
             .unwrap();
         assert_eq!(world.acked, acked);
         world.send(&[1], 10).await.unwrap();
-        let before = acked[&channel(1)].last().unwrap().message;
-        let page = world.index.page(channel(1), Query::After(before), 10);
-        assert_eq!(
-            world
-                .reader(0)
-                .read_page(channel(1), &page)
-                .await
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(world.read_all().await.unwrap(), world.acked);
         world.close().await.unwrap();
     });
 }
@@ -115,5 +107,66 @@ fn files_read_back_at_any_offset_and_end_where_they_end() {
         let error = disk.create(&path).await.err().unwrap();
         assert_eq!(error.op, DiskOp::Create);
         assert_eq!(disk.list(directory.path()).await.unwrap(), ["LOCK", "file"]);
+    });
+}
+
+#[test]
+fn commits_begun_before_others_are_done_lie_behind_them() {
+    let directory = directory();
+    let root = directory.path();
+    run(async {
+        let disk = GlommioDisk::at(root).await.unwrap();
+        let config = StoreConfig::small();
+        let mut world = World::open(&disk, root, config, 1, START_MS).await.unwrap();
+        // About three segments of 1 MiB.
+        let records = world.next_records(&[1; 60], 50_000);
+        let (log, now_ms) = (&mut world.logs[0], world.now_ms);
+        let encoder = log.encoder();
+        let mut locations = Vec::new();
+        for (position, record) in records.iter().enumerate() {
+            let prepared = encoder.prepare(std::slice::from_ref(record));
+            log.begin(now_ms, prepared).await.unwrap();
+            if position > 0 {
+                locations.extend(log.finish().await.unwrap());
+            }
+        }
+        locations.extend(log.finish().await.unwrap());
+        assert!(locations.is_sorted_by_key(|place| (place.segment, place.offset)));
+        assert!(locations.last().unwrap().segment.0 > 2);
+        world.kill();
+        let world = World::open(&disk, root, config, 1, START_MS).await.unwrap();
+        assert!(world.report.torn.is_empty());
+        assert_eq!(world.acked[&channel(1)], records);
+        world.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_synced_commit_waits_for_those_that_are_not() {
+    let directory = directory();
+    let root = directory.path();
+    run(async {
+        let disk = GlommioDisk::at(root).await.unwrap();
+        let config = StoreConfig {
+            durability: Durability::Interval { sync_ms_max: 50 },
+            ..StoreConfig::small()
+        };
+        let mut world = World::open(&disk, root, config, 1, START_MS).await.unwrap();
+        let records = world.next_records(&[1; 2], 100);
+        let (log, now_ms) = (&mut world.logs[0], world.now_ms);
+        let encoder = log.encoder();
+        let (first, second) = (
+            encoder.prepare(&records[..1]),
+            encoder.prepare(&records[1..]),
+        );
+        let index = log.index();
+        let written = || index.borrow().head(channel(1)).seq;
+        log.begin(now_ms + 10, first).await.unwrap();
+        assert_eq!(written(), 0, "nobody has waited for it");
+        log.begin(now_ms + 60, second).await.unwrap();
+        assert_eq!(written(), 1, "the first one");
+        log.finish().await.unwrap();
+        log.finish().await.unwrap();
+        assert_eq!(written(), 2);
     });
 }

@@ -1,0 +1,379 @@
+//! The newest messages of busy channels, in memory as they were committed: what most readers ask
+//! for never touches the disk.
+//!
+//! It reads nothing: it is told of every commit, and forgets whole channels when it needs room.
+//!
+//! Invariants: what it holds of a channel is its newest messages without a gap, in their present
+//! state; a page that needs more than that is not answered here; the bytes counted are those
+//! allocated, and never exceed the budget when a call returns.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::config::StoreConfig;
+use crate::key::ChannelKey;
+use crate::page::{Boundary, Page, PageQuery};
+use crate::record::{Record, RecordKind};
+use crate::stored::Stored;
+
+/// What one channel costs beside its messages: a slot in a hash table that may be half empty and
+/// a place in a queue that may be.
+const CHANNEL_BYTES: u64 = 256;
+
+/// One shard's recent messages: its log adds to them, its reader looks into them.
+pub type SharedRecent = Rc<RefCell<Recent>>;
+
+/// The newest messages of some channels.
+#[derive(Debug)]
+pub struct Recent {
+    budget_bytes: u64,
+    messages_max: usize,
+    channels: HashMap<ChannelKey, Newest>,
+    /// All channels in the order in which they are to be looked at when room is needed.
+    clock: VecDeque<ChannelKey>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Newest {
+    first_seq: u64,
+    messages: VecDeque<Kept>,
+    bytes: u64,
+    /// Written or read since the clock last came by.
+    is_used: bool,
+}
+
+/// Most messages are never changed, and then take a third of the memory.
+#[derive(Debug)]
+enum Kept {
+    Plain(Record),
+    Changed(Box<Stored>),
+}
+
+impl Kept {
+    fn create(&self) -> &Record {
+        match self {
+            Self::Plain(create) => create,
+            Self::Changed(stored) => &stored.create,
+        }
+    }
+
+    fn to_stored(&self) -> Stored {
+        match self {
+            Self::Plain(create) => Stored::new(create.clone()),
+            Self::Changed(stored) => (**stored).clone(),
+        }
+    }
+
+    fn apply(&mut self, change: Record) {
+        let mut stored = self.to_stored();
+        stored.apply(change);
+        *self = Self::Changed(Box::new(stored));
+    }
+
+    /// Bytes that it has allocated.
+    fn heap_bytes(&self) -> u64 {
+        match self {
+            Self::Plain(create) => create.body.len() as u64,
+            Self::Changed(stored) => {
+                let bodies: usize = stored.records().map(|record| record.body.len()).sum();
+                let reactions = stored.reactions.capacity() * size_of::<Record>();
+                (size_of::<Stored>() + bodies + reactions) as u64
+            }
+        }
+    }
+}
+
+impl Newest {
+    fn starting_at(seq: u64) -> Self {
+        Self {
+            first_seq: seq,
+            messages: VecDeque::new(),
+            bytes: CHANNEL_BYTES,
+            is_used: true,
+        }
+    }
+
+    /// How many of its messages have a seq below this one.
+    fn below(&self, seq: u64) -> usize {
+        let count = seq.saturating_sub(self.first_seq);
+        usize::try_from(count).map_or(self.messages.len(), |count| count.min(self.messages.len()))
+    }
+
+    /// How many of its messages lie before the boundary; `None` if older ones, which are not
+    /// here, may lie behind it.
+    fn position(&self, boundary: Boundary) -> Option<usize> {
+        let position = match boundary {
+            Boundary::Seq(seq) if seq < self.first_seq => return None,
+            Boundary::Seq(seq) => return Some(self.below(seq)),
+            Boundary::AtKey(_) | Boundary::BehindKey(_) => self.messages.partition_point(|kept| {
+                let create = kept.create();
+                boundary.is_behind(create.message, create.seq)
+            }),
+        };
+        (position > 0 || self.first_seq == 1).then_some(position)
+    }
+
+    /// The seq that comes next.
+    fn end(&self) -> u64 {
+        self.first_seq + self.messages.len() as u64
+    }
+
+    fn push(&mut self, create: Record, messages_max: usize) {
+        let before = self.table_bytes();
+        while self.messages.len() >= messages_max {
+            let oldest = self.messages.pop_front().expect("the limit is above 0");
+            self.first_seq += 1;
+            self.bytes -= oldest.heap_bytes();
+        }
+        let kept = Kept::Plain(create);
+        self.bytes += kept.heap_bytes();
+        self.messages.push_back(kept);
+        self.bytes = self.bytes - before + self.table_bytes();
+    }
+
+    fn apply(&mut self, change: Record) {
+        let Some(position) = change.seq.checked_sub(self.first_seq) else {
+            return;
+        };
+        let position = usize::try_from(position).expect("a change is of a message that there is");
+        let kept = (self.messages.get_mut(position)).expect("a change follows its message");
+        self.bytes -= kept.heap_bytes();
+        kept.apply(change);
+        self.bytes += kept.heap_bytes();
+    }
+
+    fn table_bytes(&self) -> u64 {
+        (self.messages.capacity() * size_of::<Kept>()) as u64
+    }
+}
+
+impl Recent {
+    /// Nothing yet, within the limits of a shard.
+    #[must_use]
+    pub fn shared(config: &StoreConfig) -> SharedRecent {
+        let recent = Self::new(config.recent_bytes, config.recent_messages_max);
+        Rc::new(RefCell::new(recent))
+    }
+
+    /// Empty; holds at most `budget_bytes`, and `messages_max` messages of one channel.
+    ///
+    /// # Panics
+    /// If `messages_max` is 0.
+    pub(crate) fn new(budget_bytes: u64, messages_max: usize) -> Self {
+        assert!(messages_max > 0, "a channel that is held has messages");
+        Self {
+            budget_bytes,
+            messages_max,
+            channels: HashMap::new(),
+            clock: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// What it holds and what holding it costs, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Forgets everything: for when messages are taken out of the store.
+    pub(crate) fn clear(&mut self) {
+        self.channels.clear();
+        self.clock.clear();
+        self.bytes = 0;
+    }
+
+    /// A record that has been committed. All of a shard's must be told, in their order.
+    ///
+    /// # Panics
+    /// If it does not follow the channel's last one.
+    pub(crate) fn note(&mut self, record: &Record) {
+        let known = self.channels.get_mut(&record.channel);
+        let bytes_before = known.as_ref().map_or(0, |newest| newest.bytes);
+        let newest = match (known, record.kind) {
+            (Some(newest), _) => newest,
+            (None, RecordKind::Create) => {
+                self.clock.push_back(record.channel);
+                let newest = Newest::starting_at(record.seq);
+                self.channels.entry(record.channel).or_insert(newest)
+            }
+            (None, _) => return,
+        };
+        newest.is_used = true;
+        // The caller's body may be a slice of something larger, which would then stay, uncounted.
+        let record = Record {
+            body: Bytes::copy_from_slice(&record.body),
+            ..record.clone()
+        };
+        if record.kind == RecordKind::Create {
+            assert_eq!(record.seq, newest.end(), "commits are told in their order");
+            newest.push(record, self.messages_max);
+        } else {
+            newest.apply(record);
+        }
+        self.bytes = self.bytes - bytes_before + newest.bytes;
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > self.budget_bytes {
+            let channel = self.clock.pop_front().expect("bytes are those of channels");
+            let newest = (self.channels.get_mut(&channel)).expect("the clock knows what is held");
+            if newest.is_used && !self.clock.is_empty() {
+                newest.is_used = false;
+                self.clock.push_back(channel);
+                continue;
+            }
+            self.bytes -= newest.bytes;
+            self.channels.remove(&channel);
+        }
+    }
+
+    /// The page, if all of it is here.
+    pub(crate) fn page(&mut self, query: &PageQuery) -> Option<Vec<Stored>> {
+        let newest = self.channels.get_mut(&query.channel)?;
+        newest.is_used = true;
+        if newest.end() <= query.upto_seq {
+            return None;
+        }
+        let shown = newest.below(query.upto_seq.saturating_add(1));
+        let boundary = newest.position(query.asked().boundary)?.min(shown);
+        let mut page = Page::new(query);
+        for kept in newest.messages.range(..boundary).rev() {
+            if page.missing_before() == 0 {
+                break;
+            }
+            page.add_before(kept.to_stored());
+        }
+        if page.missing_before() > 0 && newest.first_seq > 1 {
+            return None;
+        }
+        for kept in newest.messages.range(boundary..shown) {
+            if page.missing_after() == 0 {
+                break;
+            }
+            page.add_after(kept.to_stored());
+        }
+        Some(page.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::Query;
+    use crate::key::{AuthorKey, MessageKey, NonceKey};
+
+    fn key(number: u64) -> MessageKey {
+        MessageKey((u128::from(number) << 64).to_be_bytes())
+    }
+
+    fn record(channel: u8, kind: RecordKind, seq: u64, rev: u64) -> Record {
+        Record {
+            kind,
+            schema: 1,
+            channel: ChannelKey([channel; 16]),
+            message: key(rev * 10),
+            author: AuthorKey([1; 16]),
+            seq,
+            rev,
+            target: MessageKey::ZERO,
+            nonce: NonceKey::ZERO,
+            body: Bytes::from(vec![0; 100]),
+        }
+    }
+
+    fn query(query: Query, upto_seq: u64) -> PageQuery {
+        PageQuery {
+            channel: ChannelKey([1; 16]),
+            query,
+            limit: 3,
+            upto_seq,
+            with_deleted: false,
+            bytes_max: 1 << 20,
+        }
+    }
+
+    fn seqs(page: Option<Vec<Stored>>) -> Option<Vec<u64>> {
+        Some(page?.iter().map(|message| message.create.seq).collect())
+    }
+
+    /// A channel that it knows from message 5 on, of which it keeps eight.
+    fn known_from_five() -> Recent {
+        let mut recent = Recent::new(1 << 20, 8);
+        for seq in 5..=14 {
+            recent.note(&record(1, RecordKind::Create, seq, seq));
+        }
+        recent
+    }
+
+    #[test]
+    fn it_answers_what_it_holds_all_of() {
+        let mut recent = known_from_five();
+        let mut page = |asked, upto| seqs(recent.page(&query(asked, upto)));
+        assert_eq!(page(Query::Newest, 14), Some(vec![12, 13, 14]));
+        assert_eq!(page(Query::Newest, 12), Some(vec![10, 11, 12]));
+        assert_eq!(page(Query::Newest, 15), None, "there is something newer");
+        assert_eq!(page(Query::Newest, 9), Some(vec![7, 8, 9]));
+        assert_eq!(page(Query::Newest, 8), None, "6 is no longer here");
+        assert_eq!(page(Query::AfterSeq(6), 14), Some(vec![7, 8, 9]));
+        assert_eq!(page(Query::AfterSeq(5), 14), None);
+        assert_eq!(page(Query::AfterSeq(13), 14), Some(vec![14]));
+        assert_eq!(page(Query::AfterSeq(20), 14), Some(vec![]));
+        assert_eq!(page(Query::After(key(75)), 9), Some(vec![8, 9]));
+        assert_eq!(
+            page(Query::After(key(65)), 9),
+            None,
+            "7 may not be the first"
+        );
+        assert_eq!(page(Query::Before(key(100)), 14), Some(vec![7, 8, 9]));
+        assert_eq!(page(Query::Around(key(80)), 14), Some(vec![7, 8, 9]));
+    }
+
+    #[test]
+    fn changes_show_and_deletions_may_need_the_disk() {
+        let mut recent = known_from_five();
+        recent.note(&record(1, RecordKind::Edit, 14, 15));
+        recent.note(&record(1, RecordKind::Delete, 3, 16));
+        recent.note(&record(2, RecordKind::Edit, 3, 16));
+        let page = recent.page(&query(Query::Newest, 14)).unwrap();
+        assert_eq!(page[2].edit.as_ref().unwrap().rev, 15);
+        for seq in 8..=12 {
+            recent.note(&record(1, RecordKind::Delete, seq, 20 + seq));
+        }
+        let page = recent.page(&query(Query::Newest, 14));
+        assert_eq!(seqs(page), Some(vec![7, 13, 14]));
+        recent.note(&record(1, RecordKind::Delete, 13, 40));
+        assert_eq!(recent.page(&query(Query::Newest, 14)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_budget_holds_and_the_count_is_true(
+            budget in 0_u64..60_000,
+            commits in prop::collection::vec((1_u8..20, 0_u64..4), 0..400),
+        ) {
+            let mut recent = Recent::new(budget, 16);
+            let mut heads = [(0, 0); 20];
+            for (channel, kind) in commits {
+                let (seq, rev) = &mut heads[usize::from(channel)];
+                let kind = if *seq == 0 || kind == 0 { RecordKind::Create } else { RecordKind::ReactionAdd };
+                *seq += u64::from(kind == RecordKind::Create);
+                *rev += 1;
+                recent.note(&record(channel, kind, *seq, *rev));
+                prop_assert!(recent.bytes() <= budget);
+                let held = recent.channels.values().map(|newest| {
+                    let heap: u64 = newest.messages.iter().map(Kept::heap_bytes).sum();
+                    CHANNEL_BYTES + heap + newest.table_bytes()
+                });
+                prop_assert_eq!(recent.bytes(), held.sum::<u64>());
+                prop_assert_eq!(recent.clock.len(), recent.channels.len());
+            }
+        }
+    }
+}
