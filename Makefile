@@ -5,8 +5,10 @@ CARGO ?= cargo
 LISTEN ?= 127.0.0.1:8080
 DATA ?= ./data
 SEEDS ?= 200
+TARGET ?= segment
+SECONDS ?= 60
 
-.PHONY: run build test deps fmt lint unit sim deny
+.PHONY: run build test deps fmt lint unit sim sim-store fuzz deny
 
 ## run: build, then serve on http://127.0.0.1:8080 with data in ./data
 run: build
@@ -35,6 +37,16 @@ unit: build
 ## sim: many seeds of the simulation (make sim SEEDS=10000)
 sim: deps
 	THRONG_SIM_SEEDS=$(SEEDS) $(CARGO) test --release --locked -p throng --test sim -- --nocapture seeds
+
+## sim-store: many seeds of the store's fault simulation (make sim-store SEEDS=10000)
+sim-store: deps
+	THRONG_SIM_STORE_SEEDS=$(SEEDS) $(CARGO) test --release --locked -p throng-storage-engine --test sim_store -- --nocapture seeds::seeds
+
+## fuzz: any bytes as a file of the store (make fuzz TARGET=segment SECONDS=60; needs cargo-fuzz and a nightly toolchain)
+fuzz: deps
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is needed: cargo install --locked cargo-fuzz"; exit 1; }
+	mkdir -p storage-engine/fuzz/corpus/$(TARGET) && cp -n storage-engine/golden/* storage-engine/fuzz/corpus/$(TARGET)/
+	cd storage-engine && $(CARGO) +nightly fuzz run $(TARGET) -- -max_total_time=$(SECONDS) -max_len=65536
 
 ## deny: licences, bans and sources of the dependencies (needs cargo-deny)
 deny:
