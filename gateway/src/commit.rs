@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use throng_protocol::{ChannelId, MessageId, Rev, Seq};
-use throng_storage_engine::{Location, Record, RecordMeta};
+use throng_storage_engine::Record;
 
 use crate::io::{CommitId, CommitRefused, Outbox, Output, ShardId};
 use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo};
@@ -47,7 +47,7 @@ pub(crate) struct Commits {
     gathering: Vec<PendingMessage>,
     gathered_bytes: u64,
     bytes_max: u64,
-    in_flight: Option<(CommitId, Vec<RecordMeta>, Vec<PendingMessage>)>,
+    in_flight: Option<(CommitId, Vec<PendingMessage>)>,
     next: u64,
     /// The last place given out in channels that have uncommitted messages.
     tails: HashMap<ChannelId, (Seq, Rev)>,
@@ -108,15 +108,14 @@ impl Commits {
         let records = std::mem::replace(&mut self.records, later_records);
         let messages = std::mem::replace(&mut self.gathering, later_messages);
         self.gathered_bytes = self.records.iter().map(Record::bytes).sum();
-        let metas = records.iter().map(Record::meta).collect();
-        self.in_flight = Some((commit, metas, messages));
+        self.in_flight = Some((commit, messages));
         Some((commit, records))
     }
 
-    fn landed(&mut self, commit: CommitId) -> (Vec<RecordMeta>, Vec<PendingMessage>) {
-        let (in_flight, metas, messages) = self.in_flight.take().expect("a commit is in flight");
+    fn landed(&mut self, commit: CommitId) -> Vec<PendingMessage> {
+        let (in_flight, messages) = self.in_flight.take().expect("a commit is in flight");
         assert!(in_flight == commit, "commits come back in their order");
-        (metas, messages)
+        messages
     }
 }
 
@@ -137,29 +136,20 @@ impl Shard {
     pub(crate) fn committed(
         &mut self,
         commit: CommitId,
-        result: Result<Vec<Location>, CommitRefused>,
+        result: Result<(), CommitRefused>,
         out: &mut Outbox,
     ) {
-        let (metas, messages) = self.commits.landed(commit);
+        let messages = self.commits.landed(commit);
         match result {
-            Ok(locations) => self.stored(&metas, messages, &locations, out),
+            Ok(()) => self.stored(messages, out),
             Err(CommitRefused) => self.commit_refused(messages, out),
         }
     }
 
-    fn stored(
-        &mut self,
-        metas: &[RecordMeta],
-        messages: Vec<PendingMessage>,
-        locations: &[Location],
-        out: &mut Outbox,
-    ) {
-        assert!(metas.len() == locations.len(), "each record has its place");
-        for (meta, location) in metas.iter().zip(locations) {
-            self.index.insert(meta, *location);
-        }
+    fn stored(&mut self, messages: Vec<PendingMessage>, out: &mut Outbox) {
         for message in messages {
             let channel = message.key.channel;
+            self.heads.advance(channel, message.seq, message.rev);
             if self.commits.tail(channel) == Some((message.seq, message.rev)) {
                 self.commits.tails.remove(&channel);
             }

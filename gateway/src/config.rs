@@ -112,12 +112,24 @@ pub struct Sessions {
     pub per_user: u32,
 }
 
-/// Sizes of the message store.
+/// Sizes and times of the message store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// Bytes of one segment file, a multiple of 4096.
     pub segment_bytes: u32,
+    /// With `durability = "interval"`: milliseconds between two syncs of a busy log.
+    pub sync_interval_ms: u64,
+    /// Bytes per shard for blocks of older messages that were read.
+    pub cache_bytes: u64,
+    /// Bytes per shard for the newest messages of busy channels.
+    pub recent_bytes: u64,
+    /// Days that messages are kept after their own; 0 = for ever.
+    pub retention_days: u32,
+    /// Bytes of sealed days that are kept, the oldest go first; 0 = no limit.
+    pub retention_bytes: u64,
+    /// Whether the sealed days of a month that has ended become one file.
+    pub merge_months: bool,
 }
 
 impl Default for Config {
@@ -202,6 +214,12 @@ impl Default for Store {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
+            sync_interval_ms: 200,
+            cache_bytes: 64 << 20,
+            recent_bytes: 32 << 20,
+            retention_days: 0,
+            retention_bytes: 0,
+            merge_months: true,
         }
     }
 }
@@ -253,6 +271,16 @@ impl Config {
             name,
             bytes,
             "multiples of 4096 up to 1 GiB are allowed",
+        )?;
+        let (name, interval_ms) = ("store.sync_interval_ms", self.store.sync_interval_ms);
+        let is_possible = (1..=60_000).contains(&interval_ms);
+        require(is_possible, name, interval_ms, "1 to 60000 are allowed")?;
+        let (name, cache_bytes) = ("store.cache_bytes", self.store.cache_bytes);
+        require(
+            cache_bytes >= 1 << 20,
+            name,
+            cache_bytes,
+            "at least 1 MiB is needed (1048576)",
         )
     }
 }
@@ -366,6 +394,12 @@ mod tests {
         check("[limits.message]\ncount = 0\nwindow_s = 5", None);
         check("shards = 300", Some("shards"));
         check("[store]\nsegment_bytes = 4097", Some("store.segment_bytes"));
+        check(
+            "[store]\nsync_interval_ms = 0",
+            Some("store.sync_interval_ms"),
+        );
+        check("[store]\ncache_bytes = 4096", Some("store.cache_bytes"));
+        check("[store]\nretention_days = 30\nmerge_months = false", None);
         check(
             "[limits]\nmessage_bytes_max = 100",
             Some("limits.message_bytes_max"),

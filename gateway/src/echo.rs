@@ -86,6 +86,7 @@ impl Application for Echo {
             Input::Lane { .. }
             | Input::Committed { .. }
             | Input::Page { .. }
+            | Input::StoreTrouble { .. }
             | Input::Control(_) => unreachable!("nobody was asked for it"),
         }
     }

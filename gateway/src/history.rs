@@ -1,7 +1,7 @@
 //! Reading what is stored: pages for history (REST) and for replays.
 //!
-//! The index says where the messages of a page lie; the edge reads them; here they become JSON or
-//! frames. Only the owner of a channel reads it.
+//! The store finds and reads the messages of a page; here they become JSON or frames. Only the
+//! owner of a channel reads it.
 //!
 //! Invariants: pages being read are bounded; a page shows nothing that is not synced; damage is
 //! an error of that page and of nothing else.
@@ -10,8 +10,8 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 use throng_control::{FromShard, HistoryError, HistoryQuery, ShardStatus};
-use throng_protocol::{ChannelId, Event, Message, MessageId, Seq, encode_frame_into};
-use throng_storage_engine::{ChannelKey, Location, MessageKey, Query, Record, StoreError};
+use throng_protocol::{ChannelId, Event, Message, MessageId, Seq, UserId, encode_frame_into};
+use throng_storage_engine::{ChannelKey, MessageKey, PageQuery, Query, StoreError, Stored};
 
 use crate::io::{Outbox, Output, ReadId};
 use crate::lane::{Refusal, Reply, ReplyTo};
@@ -32,12 +32,24 @@ pub(crate) struct Reads {
     reads_max: usize,
     /// The last damage found.
     damage: Option<String>,
+    /// What the store's maintenance fails at.
+    trouble: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum ReadFor {
-    History { ticket: u64 },
-    Replay { reply_to: ReplyTo },
+    History {
+        ticket: u64,
+    },
+    Replay {
+        reply_to: ReplyTo,
+        head: Seq,
+    },
+    /// A message of this user answers another.
+    Answered {
+        user: UserId,
+        answered: MessageId,
+    },
 }
 
 impl Reads {
@@ -48,6 +60,7 @@ impl Reads {
             next: 0,
             reads_max,
             damage: None,
+            trouble: None,
         }
     }
 
@@ -72,23 +85,47 @@ impl Shard {
         limit: usize,
         out: &mut Outbox,
     ) {
-        let key = |id: MessageId| MessageKey(*id.as_bytes());
         let query = match query {
             HistoryQuery::Newest => Query::Newest,
             HistoryQuery::Before(id) => Query::Before(key(id)),
             HistoryQuery::After(id) => Query::After(key(id)),
             HistoryQuery::Around(id) => Query::Around(key(id)),
         };
-        let locations = self
-            .index
-            .page(ChannelKey(*channel.as_bytes()), query, limit);
-        if locations.is_empty() {
+        let (head, _) = self.committed_head(channel);
+        if head == Seq(0) {
             return answer(ticket, Ok(Vec::new()), out);
         }
-        match self.reads.open(channel, ReadFor::History { ticket }) {
-            Some(read) => out.push(Output::Read { read, locations }),
-            None => answer(ticket, Err(HistoryError::Unavailable), out),
+        let query = page(channel, query, limit, head);
+        if !self.read(channel, ReadFor::History { ticket }, query, out) {
+            answer(ticket, Err(HistoryError::Unavailable), out);
         }
+    }
+
+    /// Looks for the message that one of this user's answers; false when too much is being read.
+    pub(crate) fn look_for(
+        &mut self,
+        user: UserId,
+        channel: ChannelId,
+        answered: MessageId,
+        out: &mut Outbox,
+    ) -> bool {
+        let (head, _) = self.committed_head(channel);
+        let query = page(channel, Query::Around(key(answered)), 1, head);
+        self.read(channel, ReadFor::Answered { user, answered }, query, out)
+    }
+
+    fn read(
+        &mut self,
+        channel: ChannelId,
+        read_for: ReadFor,
+        query: PageQuery,
+        out: &mut Outbox,
+    ) -> bool {
+        let read = self.reads.open(channel, read_for);
+        if let Some(read) = read {
+            out.push(Output::Read { read, query });
+        }
+        read.is_some()
     }
 
     /// A shard wants the page after a position.
@@ -99,20 +136,26 @@ impl Shard {
         after: Seq,
         out: &mut Outbox,
     ) {
-        let key = ChannelKey(*channel.as_bytes());
-        let query = Query::AfterSeq(after.0);
-        let mut locations = self.index.page(key, query, REPLAY_PAGE_MESSAGES);
-        locations.truncate(fitting(&locations));
-        if locations.is_empty() {
+        // What is committed after this moment is published after it, and not shown by the page.
+        let (head, _) = self.committed_head(channel);
+        if head <= after {
             let nothing = Reply::Page {
                 frames: bytes::Bytes::new(),
                 last: after,
             };
             return self.reply(reply_to, nothing, out);
         }
-        match self.reads.open(channel, ReadFor::Replay { reply_to }) {
-            Some(read) => out.push(Output::Read { read, locations }),
-            None => self.refuse(reply_to, Refusal::UNAVAILABLE, out),
+        let query = PageQuery {
+            bytes_max: REPLAY_PAGE_BYTES,
+            ..page(
+                channel,
+                Query::AfterSeq(after.0),
+                REPLAY_PAGE_MESSAGES,
+                head,
+            )
+        };
+        if !self.read(channel, ReadFor::Replay { reply_to, head }, query, out) {
+            self.refuse(reply_to, Refusal::UNAVAILABLE, out);
         }
     }
 
@@ -120,7 +163,7 @@ impl Shard {
     pub(crate) fn page_read(
         &mut self,
         read: ReadId,
-        result: Result<Vec<Record>, StoreError>,
+        result: Result<Vec<Stored>, StoreError>,
         out: &mut Outbox,
     ) {
         let (channel, read_for) = self
@@ -137,11 +180,16 @@ impl Shard {
             (ReadFor::History { ticket }, None) => {
                 answer(ticket, Err(HistoryError::Damaged), out);
             }
-            (ReadFor::Replay { reply_to }, Some(messages)) => {
-                self.reply(reply_to, replay_page(messages), out);
+            (ReadFor::Replay { reply_to, head }, Some(messages)) => {
+                self.reply(reply_to, replay_page(messages, head), out);
             }
-            (ReadFor::Replay { reply_to }, None) => {
+            (ReadFor::Replay { reply_to, .. }, None) => {
                 self.refuse(reply_to, Refusal::UNAVAILABLE, out);
+            }
+            (ReadFor::Answered { user, answered }, messages) => {
+                let is_it = |message: &Message| message.id == answered;
+                let exists = messages.map(|messages| messages.iter().any(is_it));
+                self.looked_for(user, channel, exists, out);
             }
         }
     }
@@ -151,24 +199,29 @@ impl Shard {
     fn messages_of(
         &mut self,
         channel: ChannelId,
-        result: Result<Vec<Record>, StoreError>,
+        result: Result<Vec<Stored>, StoreError>,
     ) -> Option<Vec<Message>> {
-        let records = match result {
-            Ok(records) => records,
+        let found = match result {
+            Ok(found) => found,
             Err(error) => {
                 self.reads.damage = Some(error.to_string());
                 return None;
             }
         };
-        let is_foreign = |record: &Record| record.channel.0 != *channel.as_bytes();
-        if records.iter().any(is_foreign) {
+        let is_foreign = |stored: &Stored| stored.create.channel.0 != *channel.as_bytes();
+        if found.iter().any(is_foreign) {
             self.reads.damage = Some(format!("a record of another channel lies in {channel}"));
             return None;
         }
-        let messages: Result<Vec<Message>, _> = records.iter().map(record::message).collect();
+        let messages: Result<Vec<Message>, _> = found.iter().map(record::message).collect();
         messages
             .map_err(|error| self.reads.damage = Some(error.to_string()))
             .ok()
+    }
+
+    /// The store is not as it should be: `/health` says so.
+    pub(crate) fn store_trouble(&mut self, error: Option<String>) {
+        self.reads.trouble = error;
     }
 
     /// The control plane wants to know how this shard is.
@@ -176,7 +229,7 @@ impl Shard {
         let status = ShardStatus {
             connections: self.sessions.count() as u64,
             sessions: self.users.sessions(),
-            store_error: self.reads.damage.clone(),
+            store_error: self.reads.damage.clone().or(self.reads.trouble.clone()),
         };
         out.push(Output::Control(FromShard::Status { ticket, status }));
     }
@@ -186,20 +239,27 @@ fn answer(ticket: u64, result: Result<Vec<Message>, HistoryError>, out: &mut Out
     out.push(Output::Control(FromShard::History { ticket, result }));
 }
 
-/// How many of these records fit in a page; at least one.
-fn fitting(locations: &[Location]) -> usize {
-    let mut bytes = 0;
-    let fits = |location: &&Location| {
-        bytes += location.bytes as usize;
-        bytes <= REPLAY_PAGE_BYTES
-    };
-    locations.iter().take_while(fits).count().max(1)
+fn key(id: MessageId) -> MessageKey {
+    MessageKey(*id.as_bytes())
 }
 
-/// As many messages as fit in a page, oldest first.
-fn replay_page(messages: Vec<Message>) -> Reply {
+/// A page of what is stored and not deleted, up to the channel's head.
+fn page(channel: ChannelId, query: Query, limit: usize, head: Seq) -> PageQuery {
+    PageQuery {
+        channel: ChannelKey(*channel.as_bytes()),
+        query,
+        limit,
+        upto_seq: head.0,
+        with_deleted: false,
+        bytes_max: usize::MAX,
+    }
+}
+
+/// As many messages as fit in a page, oldest first. Without any, nothing is left up to the head
+/// that the page was read under.
+fn replay_page(messages: Vec<Message>, head: Seq) -> Reply {
     let mut frames = BytesMut::new();
-    let mut last = Seq(0);
+    let mut last = head;
     for message in messages {
         last = message.seq;
         encode_frame_into(&Event::MessageCreate { message }, &mut frames);

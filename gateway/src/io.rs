@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use throng_control::{FromShard, ToShard};
-use throng_storage_engine::{Location, Record, StoreError};
+use throng_storage_engine::{PageQuery, Record, StoreError, Stored};
 
 use crate::lane::LaneMessage;
 
@@ -85,15 +85,20 @@ pub enum Input<'a> {
     Committed {
         /// Which commit.
         commit: CommitId,
-        /// Where its records lie, in their order.
-        result: Result<Vec<Location>, CommitRefused>,
+        /// Whether it happened.
+        result: Result<(), CommitRefused>,
     },
     /// A page was read.
     Page {
         /// Which read.
         read: ReadId,
-        /// The records in the order asked for.
-        result: Result<Vec<Record>, StoreError>,
+        /// The messages, oldest first.
+        result: Result<Vec<Stored>, StoreError>,
+    },
+    /// The store's maintenance fails at something and tries again, or has stopped failing.
+    StoreTrouble {
+        /// What the operator is told.
+        error: Option<String>,
     },
     /// The control plane answers or asks.
     Control(ToShard),
@@ -153,12 +158,12 @@ pub enum Output {
         /// Its records.
         records: Vec<Record>,
     },
-    /// Read these records.
+    /// Read a page of a channel.
     Read {
         /// Which read.
         read: ReadId,
-        /// Where they lie.
-        locations: Vec<Location>,
+        /// Which messages.
+        query: PageQuery,
     },
     /// Say something to the control plane.
     Control(FromShard),

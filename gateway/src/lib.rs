@@ -33,6 +33,7 @@ pub mod record;
 mod commit;
 pub mod egress;
 mod fanout;
+pub mod heads;
 mod subscribers;
 
 mod history;
@@ -45,3 +46,4 @@ pub mod echo;
 pub mod edge;
 
 pub mod chat;
+pub mod store_tools;

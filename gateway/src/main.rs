@@ -1,4 +1,5 @@
-//! The command line: `throng serve`, `throng echo`, `throng chat`, `throng admin`.
+//! The command line: `throng serve`, `throng echo`, `throng chat`, `throng admin`, `throng store`,
+//! `throng dlq`.
 //!
 //! It reads arguments, starts what they name and turns errors into text on stderr. `listening on`
 //! goes to stdout, logs go to stderr.
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use throng::chat::ChatArgs;
 use throng::edge::{self, NodeError};
+use throng::store_tools::{self, DlqCommand, StoreCommand};
 use throng_control::{ControlError, Seeding, seed_users};
 use throng_protocol::GuildId;
 use tracing_subscriber::EnvFilter;
@@ -39,6 +41,12 @@ enum Command {
     /// Look after a server's data.
     #[command(subcommand)]
     Admin(Admin),
+    /// Inspect, verify, export, import or compact the message store of a server that is stopped.
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Look after the records that consumers of the message store could not process.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
 }
 
 #[derive(Args)]
@@ -115,6 +123,8 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo(&args),
         Command::Chat(args) => throng::chat::run(args),
         Command::Admin(Admin::SeedUsers(args)) => done(seed(&args)),
+        Command::Store(command) => store_tools::run_store(command),
+        Command::Dlq(command) => store_tools::run_dlq(&command),
     }
 }
 

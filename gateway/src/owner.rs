@@ -1,7 +1,8 @@
 //! The owner of a channel: who may act there, and what order their messages have.
 //!
 //! What a user wishes to do in a channel is done at once when their membership is known here;
-//! otherwise it waits, in its order, for the control plane's word.
+//! otherwise it waits, in its order, for the control plane's word. A message that answers another
+//! waits, in its order too, until the store has said whether there is such a one.
 //!
 //! Invariants: nothing is done in a channel by who is not a member; wishes of one user in one
 //! channel are carried out in the order in which they came; a message gets its place only when
@@ -15,7 +16,6 @@ use throng_protocol::{
     Author, ChannelId, ErrorCode, Event, Message, MessageId, Rev, Seq, UserId, encode_frame,
     timestamp,
 };
-use throng_storage_engine::{ChannelKey, MessageKey};
 
 use crate::access::Epoch;
 use crate::commit::PendingMessage;
@@ -36,7 +36,8 @@ pub(crate) enum Wish {
     Typing(ReplyTo, bool),
 }
 
-/// Wishes that wait for the control plane; bounded by the requests of all shards.
+/// Wishes that wait for the control plane, or for the store to find the message that the first of
+/// them answers; bounded by the requests of all shards.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     wishes: HashMap<(UserId, ChannelId), VecDeque<Wish>>,
@@ -49,7 +50,7 @@ impl Shard {
         let (user, channel) = (request.user, request.channel);
         let is_over = matches!(request.rate, RateState::Over { .. });
         if is_over && !self.waiting.wishes.contains_key(&(user, channel)) {
-            return self.sequence(*request, out);
+            return self.sequence(*request, true, out);
         }
         self.with_access(user, channel, Wish::Send(request), out);
     }
@@ -64,14 +65,60 @@ impl Shard {
     ) {
         if let Some(queue) = self.waiting.wishes.get_mut(&(user, channel)) {
             queue.push_back(wish);
-        } else if self.access.knows(user, channel) {
-            self.grant(user, channel, wish, out);
-        } else {
+        } else if !self.access.knows(user, channel) {
             self.waiting
                 .wishes
                 .insert((user, channel), VecDeque::from([wish]));
             self.ask_access(user, channel, out);
+        } else if wish.answered().is_some() {
+            self.grant_all(user, channel, VecDeque::from([wish]), out);
+        } else {
+            self.grant(user, channel, wish, out);
         }
+    }
+
+    /// Carries out what waited, up to a message whose answered message must be looked for.
+    fn grant_all(
+        &mut self,
+        user: UserId,
+        channel: ChannelId,
+        mut wishes: VecDeque<Wish>,
+        out: &mut Outbox,
+    ) {
+        while let Some(wish) = wishes.pop_front() {
+            match wish.answered() {
+                None => self.grant(user, channel, wish, out),
+                Some(answered) if self.look_for(user, channel, answered, out) => {
+                    wishes.push_front(wish);
+                    self.waiting.wishes.insert((user, channel), wishes);
+                    return;
+                }
+                Some(_) => self.turn_away(&wish, Refusal::UNAVAILABLE, out),
+            }
+        }
+    }
+
+    /// The store has said whether the message exists that the first waiting wish answers; `None`
+    /// if it cannot say.
+    pub(crate) fn looked_for(
+        &mut self,
+        user: UserId,
+        channel: ChannelId,
+        exists: Option<bool>,
+        out: &mut Outbox,
+    ) {
+        let waiting = self.waiting.wishes.remove(&(user, channel));
+        let mut wishes = waiting.expect("who is looked for is waited for");
+        if !self.access.knows(user, channel) {
+            self.waiting.wishes.insert((user, channel), wishes);
+            return self.ask_access(user, channel, out);
+        }
+        match (wishes.pop_front(), exists) {
+            (Some(Wish::Send(request)), Some(exists)) => self.sequence(*request, exists, out),
+            (Some(wish), _) => self.turn_away(&wish, Refusal::UNAVAILABLE, out),
+            (None, _) => unreachable!("the first wish waited"),
+        }
+        self.grant_all(user, channel, wishes, out);
     }
 
     fn ask_access(&mut self, user: UserId, channel: ChannelId, out: &mut Outbox) {
@@ -107,9 +154,7 @@ impl Shard {
                     .wishes
                     .remove(&(user, channel))
                     .unwrap_or_default();
-                for wish in wishes {
-                    self.grant(user, channel, wish, out);
-                }
+                self.grant_all(user, channel, wishes, out);
             }
             Answer::Access {
                 access: Access::NotMember,
@@ -140,16 +185,20 @@ impl Shard {
             .remove(&(user, channel))
             .unwrap_or_default()
         {
-            if let Wish::Send(request) = &wish {
-                self.uncount(request, out);
-            }
-            self.refuse(wish.reply_to(), refusal, out);
+            self.turn_away(&wish, refusal, out);
         }
+    }
+
+    fn turn_away(&mut self, wish: &Wish, refusal: Refusal, out: &mut Outbox) {
+        if let Wish::Send(request) = wish {
+            self.uncount(request, out);
+        }
+        self.refuse(wish.reply_to(), refusal, out);
     }
 
     fn grant(&mut self, user: UserId, channel: ChannelId, wish: Wish, out: &mut Outbox) {
         match wish {
-            Wish::Send(request) => self.sequence(*request, out),
+            Wish::Send(request) => self.sequence(*request, true, out),
             Wish::Subscribe(reply_to) => {
                 self.interest.add(&topic(channel), reply_to.shard.0);
                 let (seq, rev) = self.committed_head(channel);
@@ -174,13 +223,12 @@ impl Shard {
 
     /// The last place and record count of a channel that are synced.
     pub(crate) fn committed_head(&self, channel: ChannelId) -> (Seq, Rev) {
-        let head = self.index.head(ChannelKey(*channel.as_bytes()));
-        (Seq(head.seq), Rev(head.rev))
+        self.heads.get(channel)
     }
 
     /// A message that its author may send: a resent one is answered with the first, a new one gets
-    /// its place.
-    fn sequence(&mut self, request: SendRequest, out: &mut Outbox) {
+    /// its place, unless it answers one that does not exist.
+    fn sequence(&mut self, request: SendRequest, is_answerable: bool, out: &mut Outbox) {
         let key = NonceKey {
             channel: request.channel,
             author: request.user,
@@ -202,17 +250,19 @@ impl Shard {
                     let refusal = Refusal::rate_limited("too many messages", retry_after_ms);
                     self.refuse(request.reply_to, refusal, out);
                 }
-                RateState::Free | RateState::Counted => self.admit(key, &request, out),
+                RateState::Free | RateState::Counted if is_answerable => {
+                    self.admit(key, &request, out);
+                }
+                RateState::Free | RateState::Counted => {
+                    self.uncount(&request, out);
+                    self.refuse(request.reply_to, MESSAGE_NOT_FOUND, out);
+                }
             },
         }
     }
 
     /// Gives a new message its place, if there is room for it all the way out.
     fn admit(&mut self, key: NonceKey, request: &SendRequest, out: &mut Outbox) {
-        if !self.is_answerable(request) {
-            self.uncount(request, out);
-            return self.refuse(request.reply_to, MESSAGE_NOT_FOUND, out);
-        }
         let (seq, rev) = self.next_place(request.channel);
         let id = self.ids.next(self.now_ms);
         let event = Event::MessageCreate {
@@ -253,16 +303,6 @@ impl Shard {
         self.commits.gather(record, pending);
     }
 
-    /// Whether the message that this one answers exists, if it answers one.
-    fn is_answerable(&self, request: &SendRequest) -> bool {
-        let channel = ChannelKey(*request.channel.as_bytes());
-        request.reply_to_message.is_none_or(|answered| {
-            self.index
-                .find(channel, MessageKey(*answered.as_bytes()))
-                .is_some()
-        })
-    }
-
     /// The place after the last one given out, committed or not.
     fn next_place(&self, channel: ChannelId) -> (Seq, Rev) {
         let (seq, rev) = self
@@ -286,6 +326,14 @@ impl Shard {
 }
 
 impl Wish {
+    /// The message that must exist before this wish can be carried out.
+    fn answered(&self) -> Option<MessageId> {
+        match self {
+            Self::Send(request) => request.reply_to_message,
+            Self::Subscribe(_) | Self::Typing(..) => None,
+        }
+    }
+
     fn reply_to(&self) -> ReplyTo {
         match self {
             Self::Send(request) => request.reply_to,

@@ -11,7 +11,9 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use thiserror::Error;
 use throng_protocol::{Author, ChannelId, Message, MessageId, Rev, Seq, UserId, timestamp};
-use throng_storage_engine::{AuthorKey, ChannelKey, MessageKey, NonceKey, Record, RecordKind};
+use throng_storage_engine::{
+    AuthorKey, ChannelKey, MessageKey, NonceKey, Record, RecordKind, Stored,
+};
 
 use crate::lane::SendRequest;
 
@@ -44,7 +46,6 @@ pub fn create(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Recor
         username: request.username.clone(),
         content: request.content.clone(),
     };
-    let body = rkyv::to_bytes::<rancor::Error>(&body).expect("two strings can be archived");
     let target = request.reply_to_message.map_or(MessageKey::ZERO, key);
     Record {
         kind: RecordKind::Create,
@@ -56,16 +57,24 @@ pub fn create(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Recor
         rev: rev.0,
         target,
         nonce: NonceKey(*request.nonce.as_bytes()),
-        body: Bytes::copy_from_slice(&body),
+        body: encode_create_v1(&body),
     }
+}
+
+/// The bytes of a body; the same body always gives the same bytes.
+#[must_use]
+pub fn encode_create_v1(body: &CreateV1) -> Bytes {
+    let bytes = rkyv::to_bytes::<rancor::Error>(body).expect("two strings can be archived");
+    Bytes::copy_from_slice(&bytes)
 }
 
 /// The message in a record, as history and replays show it.
 ///
 /// # Errors
 /// When the body cannot be read.
-pub fn message(record: &Record) -> Result<Message, DamagedBody> {
-    let body = body(record)?;
+pub fn message(stored: &Stored) -> Result<Message, DamagedBody> {
+    let record = &stored.create;
+    let body = decode_create_v1(record)?;
     let id = MessageId::from_bytes(record.message.0);
     Ok(Message {
         id,
@@ -78,7 +87,8 @@ pub fn message(record: &Record) -> Result<Message, DamagedBody> {
         },
         content: body.content,
         timestamp: timestamp::iso8601(id.timestamp_ms()),
-        edited_at: None,
+        edited_at: (stored.edit.as_ref())
+            .map(|edit| timestamp::iso8601(edit.message.timestamp_ms())),
         attachments: Vec::new(),
         reactions: Vec::new(),
         reply_to: (!record.target.is_zero()).then(|| MessageId::from_bytes(record.target.0)),
@@ -86,7 +96,11 @@ pub fn message(record: &Record) -> Result<Message, DamagedBody> {
     })
 }
 
-fn body(record: &Record) -> Result<CreateV1, DamagedBody> {
+/// The body of a record.
+///
+/// # Errors
+/// When it cannot be read, or is of another schema.
+pub fn decode_create_v1(record: &Record) -> Result<CreateV1, DamagedBody> {
     let damaged = DamagedBody {
         schema: record.schema,
         bytes: record.body.len(),
@@ -132,7 +146,7 @@ mod tests {
         fn what_is_stored_is_read_again(username in ".{0,40}", content in ".{0,300}") {
             let id = MessageId::from_parts(1_700_000_000_000, 5);
             let record = create(&request(&username, &content), id, Seq(7), Rev(8));
-            let read = message(&record).expect("just written");
+            let read = message(&Stored::new(record)).expect("just written");
             prop_assert_eq!(read.author.username, username);
             prop_assert_eq!(read.content, content);
             prop_assert_eq!((read.id, read.seq, read.rev), (id, Seq(7), Rev(8)));
@@ -145,7 +159,7 @@ mod tests {
             let id = MessageId::from_parts(1, 1);
             let mut record = create(&request("a", "b"), id, Seq(1), Rev(1));
             record.body = Bytes::from(bytes);
-            let _ = message(&record);
+            let _ = message(&Stored::new(record));
         }
     }
 
@@ -166,6 +180,7 @@ mod tests {
             .collect();
         let golden = include_str!("../golden/create_v1.hex").trim();
         assert_eq!(hex, golden);
-        assert_eq!(message(&record).expect("valid").author.username, "alice");
+        let read = message(&Stored::new(record)).expect("valid");
+        assert_eq!(read.author.username, "alice");
     }
 }

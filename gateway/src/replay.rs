@@ -141,8 +141,9 @@ impl Shard {
         front.reading = None;
         match reply {
             Reply::Page { frames, last } => {
+                let rose = front.after < last;
                 front.after = front.after.max(last);
-                self.page_sent(conn, channel, frames, out);
+                self.page_told(conn, channel, frames, rose, out);
             }
             Reply::Refused(refusal) => self.give_up_replay(conn, channel, refusal, out),
             _ => unreachable!("a ReadAfter is answered with Page or Refused"),
@@ -150,14 +151,24 @@ impl Shard {
         self.next_of_the_past(conn, out);
     }
 
-    fn page_sent(&mut self, conn: ConnId, channel: ChannelId, frames: Bytes, out: &mut Outbox) {
-        if frames.is_empty() {
+    /// Sends a page on. One without messages moves the replay too, if what was missed is deleted.
+    fn page_told(
+        &mut self,
+        conn: ConnId,
+        channel: ChannelId,
+        frames: Bytes,
+        rose: bool,
+        out: &mut Outbox,
+    ) {
+        if frames.is_empty() && !rose {
             return self.give_up_replay(conn, channel, Refusal::UNAVAILABLE, out);
         }
-        out.push(Output::Send {
-            conn,
-            bytes: frames,
-        });
+        if !frames.is_empty() {
+            out.push(Output::Send {
+                conn,
+                bytes: frames,
+            });
+        }
         let Some(replay) = self.front_replay(conn).copied() else {
             return;
         };

@@ -16,12 +16,13 @@ use rand::rngs::StdRng;
 use throng_control::{Ask, AskId, FromShard, ToShard};
 use throng_protocol::{ChannelId, MessageIdSource, Nonce, Seq, UserId};
 use throng_router::{InterestTable, Topic, Topology};
-use throng_storage_engine::{Index, RecentNonce};
+use throng_storage_engine::RecentNonce;
 
 use crate::access::{AccessCache, Epoch};
 use crate::commit::Commits;
 use crate::config::Config;
 use crate::fanout::Credits;
+use crate::heads::Heads;
 use crate::history::Reads;
 use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo, RequestId};
@@ -54,7 +55,7 @@ pub struct Shard {
     pub(crate) users: Users,
 
     // Channels that this shard owns.
-    pub(crate) index: Index,
+    pub(crate) heads: Heads,
     pub(crate) interest: InterestTable,
     pub(crate) ids: MessageIdSource,
     pub(crate) nonces: Nonces,
@@ -106,8 +107,8 @@ pub struct ShardStart {
     pub seed: u64,
     /// Node time in milliseconds since 1970, later than every stored message.
     pub now_ms: u64,
-    /// Where the messages of the shard's channels lie.
-    pub index: Index,
+    /// The last places of the shard's channels.
+    pub heads: Heads,
     /// The nonces of recent messages in the shard's channels.
     pub recent: Vec<RecentNonce>,
 }
@@ -128,7 +129,7 @@ impl Shard {
             requests: Requests::new(limits.requests_max),
             subscribers: Subscribers::default(),
             users: Users::default(),
-            index: start.index,
+            heads: start.heads,
             interest: InterestTable::new(),
             ids: MessageIdSource::new(start.seed),
             nonces: Nonces::new(limits.nonces_max),
@@ -167,6 +168,7 @@ impl Shard {
             Input::Lane { from, message } => self.lane(from, message, out),
             Input::Committed { commit, result } => self.committed(commit, result, out),
             Input::Page { read, result } => self.page_read(read, result, out),
+            Input::StoreTrouble { error } => self.store_trouble(error),
             Input::Control(message) => self.control(message, out),
             Input::Tick => self.tick(out),
             Input::Drain => self.drain(out),

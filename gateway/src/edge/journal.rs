@@ -1,19 +1,23 @@
 //! The task that writes a shard's commits.
 //!
 //! It takes one commit at a time from its application, has the store write and sync it, and
-//! reports where the records lie. It never tries a failed sync again.
+//! reports that it is. It never tries a failed sync again.
 //!
 //! Invariants: commits are written in the order in which they came; a log that has been idle for
 //! [`IDLE_MS`] ends in an empty frame; when the store is poisoned the process ends.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use glommio::task::JoinHandle;
 use glommio::timer::Timer;
-use throng_storage_engine::{CommitError, GlommioDisk, Log, Record, StoreError, Upkept};
+use throng_storage_engine::{CommitError, Day, GlommioDisk, Log, Record, StoreError, Upkept};
 
 use super::inbox::Inbox;
+use super::reports::{Link, Report};
 use crate::io::{CommitId, CommitRefused, Input};
 
 /// After how long without a commit the tail is sealed, in milliseconds.
@@ -22,26 +26,54 @@ const IDLE_MS: u64 = 100;
 /// Exit status when the store has failed (EX_IOERR of sysexits.h).
 const EXIT_STORE_FAILED: i32 = 74;
 
-struct Append {
-    commit: CommitId,
-    records: Vec<Record>,
+/// Orders that wait for the journal: one commit, and the days that are to end.
+const ORDERS_MAX: usize = 64;
+
+enum Order {
+    Append {
+        commit: CommitId,
+        records: Vec<Record>,
+    },
+    /// End the segments of this day and older ones.
+    EndDay(Day),
+}
+
+/// What the journal task works with.
+struct Desk {
+    log: Log<GlommioDisk>,
+    shard: u16,
+    inbox: Inbox,
+    /// To the store's maintenance.
+    link: Rc<RefCell<Link>>,
+    upkeep: Option<JoinHandle<()>>,
 }
 
 /// The application's end of the journal.
 pub(super) struct Journal {
-    appends: LocalSender<Append>,
+    orders: LocalSender<Order>,
     inbox: Inbox,
     task: JoinHandle<()>,
 }
 
 impl Journal {
     /// Starts the task on this executor.
-    pub(super) fn start(log: Log<GlommioDisk>, inbox: Inbox) -> Self {
-        // One commit is in flight at a time, so one place is enough.
-        let (appends, coming) = local_channel::new_bounded(1);
-        let task = glommio::spawn_local(run(log, coming, inbox.clone())).detach();
+    pub(super) fn start(
+        log: Log<GlommioDisk>,
+        shard: u16,
+        inbox: Inbox,
+        link: Rc<RefCell<Link>>,
+    ) -> Self {
+        let (orders, coming) = local_channel::new_bounded(ORDERS_MAX);
+        let desk = Desk {
+            log,
+            shard,
+            inbox: inbox.clone(),
+            link,
+            upkeep: None,
+        };
+        let task = glommio::spawn_local(desk.run(coming)).detach();
         Self {
-            appends,
+            orders,
             inbox,
             task,
         }
@@ -50,72 +82,116 @@ impl Journal {
     /// Writes a commit; the answer comes through the inbox.
     pub(super) fn append(&self, commit: CommitId, records: Vec<Record>) {
         self.inbox.begin();
-        let sent = self.appends.try_send(Append { commit, records });
+        let sent = self.orders.try_send(Order::Append { commit, records });
         assert!(sent.is_ok(), "one commit is in flight at a time");
+    }
+
+    /// Ends the log's segments of this day and older ones; the answer goes to the maintenance.
+    pub(super) fn end_day(&self, day: Day) {
+        let sent = self.orders.try_send(Order::EndDay(day));
+        assert!(sent.is_ok(), "one day ends at a time");
     }
 
     /// Writes what was begun and closes the log.
     pub(super) async fn finish(self) {
-        drop(self.appends);
+        drop(self.orders);
         self.task.await;
     }
 }
 
-async fn run(mut log: Log<GlommioDisk>, coming: LocalReceiver<Append>, inbox: Inbox) {
-    let mut segment = None;
-    let mut is_sealed = true;
-    let mut upkeep: Option<JoinHandle<()>> = None;
-    loop {
-        let next = match is_sealed {
-            true => Next::of(coming.recv().await),
-            false => next_or_idle(&coming).await,
-        };
-        match next {
-            Next::Append(append) => {
-                let result = write(&mut log, &append).await;
-                let place = result.as_ref().ok().and_then(|places| places.last());
-                let written_to = place.map(|place| place.segment);
-                inbox.done(Input::Committed {
-                    commit: append.commit,
-                    result,
-                });
-                is_sealed = false;
-                if written_to.is_some() && segment != written_to {
-                    segment = written_to;
-                    upkeep = Some(prepare_next(&log, upkeep.take()));
+impl Desk {
+    async fn run(mut self, coming: LocalReceiver<Order>) {
+        let mut is_sealed = true;
+        loop {
+            let next = match is_sealed {
+                true => Next::of(coming.recv().await),
+                false => next_or_idle(&coming).await,
+            };
+            match next {
+                Next::Order(Order::Append { commit, records }) => {
+                    let result = self.write(&records).await;
+                    self.inbox.done(Input::Committed { commit, result });
+                    self.hand_over();
+                    is_sealed = false;
                 }
+                Next::Order(Order::EndDay(day)) => self.end_day(day).await,
+                // In the mode `interval` this is also the sync that is due.
+                Next::Idle => {
+                    let sealed = self.log.seal_tail().await;
+                    sealed.unwrap_or_else(|error| store_failed(&error));
+                    is_sealed = true;
+                }
+                Next::End => break,
             }
-            // In the mode `interval` this is also the sync that is due.
-            Next::Idle => {
-                log.seal_tail()
-                    .await
-                    .unwrap_or_else(|error| store_failed(&error));
-                is_sealed = true;
+        }
+        self.close().await;
+    }
+
+    async fn write(&mut self, records: &[Record]) -> Result<(), CommitRefused> {
+        // A record's bucket is the day of its id, and a commit is one frame of one bucket.
+        let now_ms = records
+            .last()
+            .map_or(0, |record| record.message.timestamp_ms());
+        match self.log.commit(now_ms, records).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Full(error)) => {
+                tracing::error!(%error, "the disk is full: messages are refused until space returns");
+                Err(CommitRefused)
             }
-            Next::End => break,
+            Err(CommitError::Poisoned(error)) => store_failed(&error),
         }
     }
-    if let Some(upkeep) = upkeep {
-        upkeep.await;
+
+    /// Gives segments that have ended to the maintenance, and has the next one's file made.
+    fn hand_over(&mut self) {
+        let filled = self.log.index().borrow_mut().filled();
+        for hot in filled {
+            let (shard, hot) = (self.shard, Arc::downgrade(&hot));
+            self.link.borrow_mut().report(Report::Filled { shard, hot });
+        }
+        if self.log.needs_upkeep() {
+            self.upkeep = Some(prepare_next(&self.log, self.upkeep.take()));
+        }
     }
-    log.close()
-        .await
-        .unwrap_or_else(|error| store_failed(&error));
+
+    async fn end_day(&mut self, day: Day) {
+        let ended = self.log.end_day(day).await;
+        ended.unwrap_or_else(|error| store_failed(&error));
+        self.hand_over();
+        // A segment that is sealed must have been cut to its end before.
+        self.wait_for_upkeep().await;
+        let shard = self.shard;
+        self.link
+            .borrow_mut()
+            .report(Report::DayEnded { shard, day });
+    }
+
+    async fn wait_for_upkeep(&mut self) {
+        if let Some(upkeep) = self.upkeep.take() {
+            upkeep.await;
+        }
+    }
+
+    async fn close(mut self) {
+        self.wait_for_upkeep().await;
+        let closed = self.log.close().await;
+        closed.unwrap_or_else(|error| store_failed(&error));
+    }
 }
 
 enum Next {
-    Append(Append),
+    Order(Order),
     Idle,
     End,
 }
 
 impl Next {
-    fn of(received: Option<Append>) -> Self {
-        received.map_or(Self::End, Self::Append)
+    fn of(received: Option<Order>) -> Self {
+        received.map_or(Self::End, Self::Order)
     }
 }
 
-async fn next_or_idle(coming: &LocalReceiver<Append>) -> Next {
+async fn next_or_idle(coming: &LocalReceiver<Order>) -> Next {
     let mut receive = std::pin::pin!(coming.recv());
     let mut idle = std::pin::pin!(Timer::new(Duration::from_millis(IDLE_MS)));
     std::future::poll_fn(|context| {
@@ -125,25 +201,6 @@ async fn next_or_idle(coming: &LocalReceiver<Append>) -> Next {
         idle.as_mut().poll(context).map(|_| Next::Idle)
     })
     .await
-}
-
-async fn write(
-    log: &mut Log<GlommioDisk>,
-    append: &Append,
-) -> Result<Vec<throng_storage_engine::Location>, CommitRefused> {
-    // A record's bucket is the day of its id, and a commit is one frame of one bucket.
-    let now_ms = append
-        .records
-        .last()
-        .map_or(0, |record| record.message.timestamp_ms());
-    match log.commit(now_ms, &append.records).await {
-        Ok(places) => Ok(places),
-        Err(CommitError::Full(error)) => {
-            tracing::error!(%error, "the disk is full: messages are refused until space returns");
-            Err(CommitRefused)
-        }
-        Err(CommitError::Poisoned(error)) => store_failed(&error),
-    }
 }
 
 /// Makes the next segment's file beside the commits, so that rolling over does not wait for it;

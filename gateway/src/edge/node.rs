@@ -5,6 +5,7 @@
 //! Invariants: nobody is served before what is stored has been recovered; the store stays locked
 //! until the last shard has closed its log; an orderly end returns `Ok`.
 
+use std::cell::RefCell;
 use std::fs::DirBuilder;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::DirBuilderExt;
@@ -19,10 +20,11 @@ use throng_control::{
     Control, ControlConfig, ControlError, ControlHandle, FromShard, HandedOver, Inlet, OwnerOf,
     ShardLink, ToShard,
 };
+use throng_protocol::{ChannelId, Rev, Seq};
 use throng_router::{Topic, Topology};
 use throng_storage_engine::{
-    GlommioDisk, Index, Log, Reader, RecentNonce, Recovered, SegmentTable, StoreConfig, StoreError,
-    recover,
+    Buckets, GlommioDisk, Index, Log, LogPlace, MaintenanceConfig, Reader, RecentNonce, Recovered,
+    Retention, SegmentTable, StoreConfig, StoreError, View, recover, sealed_through,
 };
 
 use super::clock::NodeClock;
@@ -32,11 +34,14 @@ use super::http::TakeOver;
 use super::inbox::Inbox;
 use super::journal::Journal;
 use super::lane::{Lanes, connect};
+use super::maintenance;
+use super::reports::{Link, Mapped};
 use super::services::{NodeServices, ToControl};
 use super::settings::EdgeSettings;
 use super::signal::on_terminate;
 use super::wake::{Bell, ShardWaker};
 use crate::config::{Config, ConfigError, Durability};
+use crate::heads::Heads;
 use crate::io::ShardId;
 use crate::lane::LaneMessage;
 use crate::shard::{Shard, ShardStart};
@@ -46,9 +51,6 @@ const CONTROL_QUEUE_EXTRA: usize = 1_024;
 
 /// Time between a drain's end and the end of sockets that do not take their last bytes.
 const LINGER_MS: u64 = 5_000;
-
-/// How often the log is synced in the mode `interval`, in milliseconds.
-const SYNC_INTERVAL_MS: u64 = 200;
 
 /// Why a node did not start, or ended badly.
 #[derive(Debug, Error)]
@@ -91,7 +93,9 @@ struct ShardSeed {
     index: Index,
     recent: Vec<RecentNonce>,
     segments: SegmentTable,
-    newest_ms: u64,
+    buckets: Buckets<Mapped>,
+    link: Link,
+    at_least_ms: u64,
     lanes: Lanes<LaneMessage>,
     from_control: Receiver<ToShard>,
 }
@@ -126,6 +130,8 @@ pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Node
     let wakers: Vec<ShardWaker> = (0..shards)
         .map(|_| ShardWaker::new())
         .collect::<Result<_, _>>()?;
+    let at_least_ms = recovered.newest_ms + 1;
+    let started = start_maintenance(config, &recovered.segments, at_least_ms, &wakers)?;
 
     let (links, from_control) = links(config, &wakers);
     let owner_of = topology.clone();
@@ -133,26 +139,19 @@ pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Node
         Arc::new(move |channel| owner_of.shard_of(&Topic::Channel(*channel.as_bytes())));
     let control = Control::start(control_config(config), links, owner)?;
 
-    let owner = |channel: [u8; 16]| usize::from(topology.shard_of(&Topic::Channel(channel)));
-    let indexes = recovered
-        .index
-        .split(shards.into(), |channel| owner(channel.0));
-    let mut recent: Vec<Vec<RecentNonce>> = (0..shards).map(|_| Vec::new()).collect();
-    for nonce in recovered.recent {
-        recent[owner(nonce.channel.0)].push(nonce);
-    }
-    let parts = indexes
+    let parts = deal(recovered.index, recovered.recent, shards, &topology)
         .into_iter()
-        .zip(recent)
         .zip(connect(&wakers))
-        .zip(from_control);
-    let seeds = parts.map(|(((index, recent), lanes), from_control)| {
-        let (segments, newest_ms) = (recovered.segments.clone(), recovered.newest_ms);
+        .zip(from_control)
+        .zip(started.links);
+    let seeds = parts.map(|((((index, recent), lanes), from_control), link)| {
         Some(ShardSeed {
             index,
             recent,
-            segments,
-            newest_ms,
+            segments: recovered.segments.clone(),
+            buckets: started.buckets.clone(),
+            link,
+            at_least_ms,
             lanes,
             from_control,
         })
@@ -176,7 +175,56 @@ pub fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Node
         }
     };
     ready(running.address());
-    run(running, control, &end)
+    let result = run(running, control, &end);
+    if result.is_ok() {
+        started.running.wait();
+    }
+    result
+}
+
+fn start_maintenance(
+    config: &Config,
+    segments: &SegmentTable,
+    at_least_ms: u64,
+    wakers: &[ShardWaker],
+) -> Result<maintenance::Started, NodeError> {
+    let started = maintenance::start(maintenance::Start {
+        root: store_dir(&config.data),
+        store: store_config(config),
+        config: maintenance_config(config),
+        segments: segments.clone(),
+        at_least_ms,
+        wakers: wakers.to_vec(),
+    })?;
+    let started = started.map_err(|source| NodeError::Store {
+        path: store_dir(&config.data),
+        source,
+    })?;
+    tracing::info!(
+        buckets = started.buckets.count(),
+        index_bytes = started.buckets.index_bytes(),
+        "sealed days opened"
+    );
+    Ok(started)
+}
+
+/// Each shard's channels and nonces.
+fn deal(
+    index: Index,
+    nonces: Vec<RecentNonce>,
+    shards: u16,
+    topology: &Topology,
+) -> Vec<(Index, Vec<RecentNonce>)> {
+    let owner = |channel: [u8; 16]| usize::from(topology.shard_of(&Topic::Channel(channel)));
+    let indexes = index.split(shards.into(), |channel| owner(channel.0));
+    let mut parts: Vec<_> = indexes
+        .into_iter()
+        .map(|index| (index, Vec::new()))
+        .collect();
+    for nonce in nonces {
+        parts[owner(nonce.channel.0)].1.push(nonce);
+    }
+    parts
 }
 
 /// From the first client to the last.
@@ -220,27 +268,38 @@ impl Maker {
                 .take()
                 .expect("each shard is made once")
         };
-        let at_least_ms = seed.newest_ms + 1;
+        let at_least_ms = seed.at_least_ms;
         let store = store_config(&self.config);
         let root = store_dir(&self.config.data);
         let disk = GlommioDisk::at(&root).await?;
+        let heads = heads(&seed.index);
+        let index = Rc::new(RefCell::new(seed.index));
+        let place = LogPlace {
+            shard: id.0,
+            shards: self.shards,
+            sealed_through: seed.buckets.sealed_through,
+        };
         let log = Log::open(
-            disk,
+            disk.clone(),
             &root,
             store,
-            id.0,
-            self.shards,
+            place,
             &seed.segments,
+            Rc::clone(&index),
             at_least_ms,
         )
         .await?;
-        let reader = Reader::new(disk, &root, log.segments(), store);
+        let reader = Reader::new(disk, &root, log.live(), View::of(seed.buckets), store);
         let inbox = Inbox::new(bell);
+        let link = Rc::new(RefCell::new(seed.link));
         let services = NodeServices {
             shard: id,
             inbox: inbox.clone(),
-            journal: Journal::start(log, inbox),
+            journal: Journal::start(log, id.0, inbox, Rc::clone(&link)),
             reader: Rc::new(reader),
+            index,
+            link,
+            moving: None,
             lanes: seed.lanes,
             from_control: seed.from_control,
             to_control: ToControl::new(self.asks),
@@ -252,7 +311,7 @@ impl Maker {
             config: self.config,
             seed: random_seed(),
             now_ms: NodeClock::start(at_least_ms).now_ms(),
-            index: seed.index,
+            heads,
             recent: seed.recent,
         });
         let take_over = take_over(self.connections);
@@ -263,6 +322,15 @@ impl Maker {
             at_least_ms,
         })
     }
+}
+
+/// The last places of a shard's channels.
+fn heads(index: &Index) -> Heads {
+    let heads = index.heads().map(|(channel, head)| {
+        let channel = ChannelId::from_bytes(channel.0);
+        (channel, Seq(head.seq), Rev(head.rev))
+    });
+    heads.collect()
 }
 
 /// Ordinary HTTP goes to the control plane; what it has no room for is closed.
@@ -332,7 +400,8 @@ fn recover_store(config: &Config) -> Result<Recovered, NodeError> {
         .io_memory(512 << 10)
         .spawn(move || async move {
             let disk = GlommioDisk::at(&root).await?;
-            recover(&disk, &root, &store).await
+            let sealed_through = sealed_through(&disk, &root).await?;
+            recover(&disk, &root, &store, sealed_through).await
         })
         .map_err(|error| executor(error.to_string()))?;
     let recovered = recovery
@@ -365,11 +434,32 @@ fn store_config(config: &Config) -> StoreConfig {
         durability: match config.durability {
             Durability::Sync => throng_storage_engine::Durability::Sync,
             Durability::Interval => throng_storage_engine::Durability::Interval {
-                sync_ms_max: SYNC_INTERVAL_MS,
+                sync_ms_max: config.store.sync_interval_ms,
             },
             Durability::Off => throng_storage_engine::Durability::Off,
         },
+        cache_bytes: config.store.cache_bytes,
+        recent_bytes: config.store.recent_bytes,
         ..StoreConfig::default()
+    }
+}
+
+fn maintenance_config(config: &Config) -> MaintenanceConfig {
+    let store = &config.store;
+    let limit = |number: u64| (number > 0).then_some(number);
+    let standard = MaintenanceConfig::default();
+    assert!(
+        standard.grace_ms >= StoreConfig::default().recent_ms,
+        "what is sealed has no nonces, so it must be older than they are kept"
+    );
+    MaintenanceConfig {
+        merge_months: store.merge_months,
+        retention: Retention {
+            days_max: (store.retention_days > 0).then_some(store.retention_days),
+            bytes_max: limit(store.retention_bytes),
+            ..Retention::default()
+        },
+        ..standard
     }
 }
 

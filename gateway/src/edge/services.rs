@@ -5,19 +5,27 @@
 //! Invariants: each output that is answered is answered once, also when the control plane takes
 //! no more; what was said to a shard arrives in its order.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crossbeam::channel::Receiver;
+use glommio::task::JoinHandle;
+use glommio::timer::Timer;
 use throng_control::{Answer, FromShard, Inlet, ToShard};
-use throng_storage_engine::{GlommioDisk, Location, Reader};
+use throng_storage_engine::{Event, GlommioDisk, Installed, PageQuery, Reader, SharedIndex};
 
 use super::inbox::Inbox;
 use super::journal::Journal;
 use super::lane::Lanes;
 use super::pump::Services;
+use super::reports::{Link, Mapped, Notice, Report};
 use crate::io::{Input, Output, ReadId, ShardId};
 use crate::lane::LaneMessage;
+
+/// How often a shard that ends looks whether its index files are written.
+const WAIT: Duration = Duration::from_millis(2);
 
 /// The services of one shard of a node.
 pub(super) struct NodeServices {
@@ -25,6 +33,11 @@ pub(super) struct NodeServices {
     pub(super) inbox: Inbox,
     pub(super) journal: Journal,
     pub(super) reader: Rc<Reader<GlommioDisk>>,
+    pub(super) index: SharedIndex,
+    /// To the store's maintenance.
+    pub(super) link: Rc<RefCell<Link>>,
+    /// The last change of files that reads are being moved to.
+    pub(super) moving: Option<JoinHandle<()>>,
     pub(super) lanes: Lanes<LaneMessage>,
     pub(super) from_control: Receiver<ToShard>,
     pub(super) to_control: ToControl,
@@ -81,11 +94,11 @@ impl ToControl {
 }
 
 impl NodeServices {
-    fn read(&self, read: ReadId, locations: Vec<Location>) {
+    fn read(&self, read: ReadId, query: PageQuery) {
         let (reader, inbox) = (Rc::clone(&self.reader), self.inbox.clone());
         inbox.begin();
         glommio::spawn_local(async move {
-            let result = reader.read(&locations).await;
+            let result = reader.page(&query).await;
             if let Err(error) = &result {
                 tracing::error!(%error, "a page cannot be read");
             }
@@ -93,13 +106,47 @@ impl NodeServices {
         })
         .detach();
     }
+
+    /// Takes what the store's maintenance has to say.
+    fn hear(&mut self) {
+        loop {
+            let notice = self.link.borrow_mut().hear();
+            match notice {
+                None => return,
+                Some(Notice::Indexed(segment)) => self.index.borrow_mut().drop_hot(segment),
+                Some(Notice::NotIndexed) => {}
+                Some(Notice::Event(Event::EndDay(day))) => self.journal.end_day(day),
+                Some(Notice::Event(Event::Installed(installed))) => self.install(&installed),
+                Some(Notice::Trouble(error)) => self.inbox.push(Input::StoreTrouble { error }),
+            }
+        }
+    }
+
+    /// Reads from other files from now on, and says so when no read uses the former ones; one change
+    /// after the other.
+    fn install(&mut self, installed: &Installed<Mapped>) {
+        let (reader, link) = (Rc::clone(&self.reader), Rc::clone(&self.link));
+        let (installed, ticket) = (installed.clone(), installed.ticket);
+        let before = self.moving.take();
+        let moving = glommio::spawn_local(async move {
+            if let Some(before) = before {
+                before.await;
+            }
+            // A file that cannot be closed is no reason to keep others.
+            if let Err(error) = reader.install(&installed).await {
+                tracing::warn!(%error, "closing files that were replaced");
+            }
+            link.borrow_mut().report(Report::Released { ticket });
+        });
+        self.moving = Some(moving.detach());
+    }
 }
 
 impl Services for NodeServices {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Append { commit, records } => self.journal.append(commit, records),
-            Output::Read { read, locations } => self.read(read, locations),
+            Output::Read { read, query } => self.read(read, query),
             Output::Forward { to, message } => self.lanes.send(to, message),
             Output::Control(message) => self.to_control.say(self.shard, message, &self.inbox),
             other => unreachable!("sockets carry out {other:?}"),
@@ -109,9 +156,11 @@ impl Services for NodeServices {
     fn flush(&mut self) {
         self.lanes.flush();
         self.to_control.flush();
+        self.link.borrow_mut().flush();
     }
 
     fn next_input(&mut self) -> Option<Input<'static>> {
+        self.hear();
         // In turns, so that neither lanes nor the control plane wait for a silence of the other.
         self.control_first = !self.control_first;
         if self.control_first
@@ -134,13 +183,26 @@ impl Services for NodeServices {
             || self.lanes.has_arrived()
             || self.lanes.can_flush()
             || !self.from_control.is_empty()
+            || self.link.borrow().has_notice()
     }
 
     fn is_busy(&self) -> bool {
         self.inbox.is_busy()
     }
 
-    async fn finish(self) {
+    async fn finish(mut self) {
+        self.link.borrow_mut().end(self.shard.0);
+        // Nobody else may be writing an index file when the log writes its last ones.
+        while self.link.borrow().is_waiting() {
+            self.link.borrow_mut().flush();
+            self.hear();
+            Timer::new(WAIT).await;
+        }
         self.journal.finish().await;
+        self.link.borrow_mut().report(Report::Closed);
+        while !self.link.borrow().is_told() {
+            Timer::new(WAIT).await;
+            self.link.borrow_mut().flush();
+        }
     }
 }

@@ -31,4 +31,5 @@ mod silence;
 mod slow;
 mod stopping;
 mod terminal;
+mod tools;
 mod violations;

@@ -40,11 +40,13 @@ pub(crate) enum Happening {
     GuildCreate,
     AbruptEnd,
     HistoryPage,
+    DayPassed,
+    Sealed,
 }
 
 impl Happening {
     /// All of them.
-    const ALL: [Self; 33] = [
+    const ALL: [Self; 35] = [
         Self::PowerCut,
         Self::PowerCutInWrite,
         Self::PowerCutInRecovery,
@@ -78,6 +80,8 @@ impl Happening {
         Self::GuildCreate,
         Self::AbruptEnd,
         Self::HistoryPage,
+        Self::DayPassed,
+        Self::Sealed,
     ];
 }
 

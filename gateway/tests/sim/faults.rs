@@ -20,6 +20,9 @@ use crate::node::{Found, start};
 use crate::plan::Fault;
 use crate::world::{Event, Power, World};
 
+/// How long the machine is off at times: what was written before is sealed after it.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// How often a drain is looked at.
 const DRAIN_LOOK_US: u64 = 100_000;
 
@@ -133,6 +136,10 @@ impl World {
         self.trace
             .note(self.now_us, format_args!("start with {shards} shards"));
         self.clock_step_ms = self.random.random_range(-1_500..=1_500);
+        if self.epoch > 0 && self.random.random_ratio(1, 4) {
+            self.counts.add(Happening::DayPassed);
+            self.off_ms += DAY_MS;
+        }
         let wall_ms = self.wall_ms();
         let seed = self.random.random();
         let (config, store) = (self.plan.config.clone(), self.plan.store);

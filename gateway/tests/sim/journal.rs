@@ -12,16 +12,18 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use throng::io::{CommitId, CommitRefused, Input, ReadId};
 use throng_storage_engine::{
-    CommitError, Location, Log, Reader, Record, SegmentId, SimDisk, StoreError, Upkeep,
+    CommitError, Day, HotSegment, Installed, Log, PageQuery, Reader, Record, SegmentId,
+    SharedIndex, SimDisk, StoreError, Stored, Upkeep,
 };
 
 pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
-type Records = Result<Vec<Record>, StoreError>;
+type Page = Result<Vec<Stored>, StoreError>;
 
 /// What the journal is asked.
 enum Request {
@@ -31,6 +33,8 @@ enum Request {
     },
     /// Nothing was written for a while.
     Seal,
+    /// No segment of this day is needed any more.
+    EndDay(Day),
     /// The end, in order.
     Close,
 }
@@ -38,8 +42,9 @@ enum Request {
 #[derive(Default)]
 struct Mailbox {
     requests: VecDeque<Request>,
-    done: VecDeque<(CommitId, Result<Vec<Location>, CommitRefused>)>,
+    done: VecDeque<(CommitId, Result<(), CommitRefused>)>,
     upkeep: Option<Upkeep<SimDisk>>,
+    ended: VecDeque<Day>,
 }
 
 /// How the store's tasks stand.
@@ -56,9 +61,14 @@ pub(crate) enum Health {
 pub(crate) struct StoreTasks {
     mailbox: Rc<RefCell<Mailbox>>,
     journal: Option<Task<Result<(), StoreError>>>,
+    index: SharedIndex,
     reader: Rc<Reader<SimDisk>>,
-    reads: Vec<(ReadId, Task<Records>)>,
+    reads: Vec<(ReadId, Task<Page>)>,
     upkeeps: Vec<Task<Result<(), StoreError>>>,
+    /// Reads of former files that are waited for, each with what it is waited for.
+    letting_go: Vec<(u64, Task<Result<(), StoreError>>)>,
+    /// Segments whose index files are being written.
+    indexing: usize,
     closing: bool,
     appends: u64,
 }
@@ -67,11 +77,14 @@ impl StoreTasks {
     pub(crate) fn new(log: Log<SimDisk>, reader: Reader<SimDisk>) -> Self {
         let mailbox = Rc::new(RefCell::new(Mailbox::default()));
         Self {
+            index: log.index(),
             journal: Some(Box::pin(journal(log, Rc::clone(&mailbox)))),
             mailbox,
             reader: Rc::new(reader),
             reads: Vec::new(),
             upkeeps: Vec::new(),
+            letting_go: Vec::new(),
+            indexing: 0,
             closing: false,
             appends: 0,
         }
@@ -85,10 +98,69 @@ impl StoreTasks {
             .push_back(Request::Append { commit, records });
     }
 
-    pub(crate) fn read(&mut self, read: ReadId, locations: Vec<Location>) {
+    pub(crate) fn read(&mut self, read: ReadId, query: PageQuery) {
         let reader = Rc::clone(&self.reader);
-        let task = Box::pin(async move { reader.read(&locations).await });
+        let task = Box::pin(async move { reader.page(&query).await });
         self.reads.push((read, task));
+    }
+
+    /// Segments that have ended: their index files are to be written.
+    pub(crate) fn filled(&mut self) -> Vec<Arc<HotSegment>> {
+        let filled = self.index.borrow_mut().filled();
+        self.indexing += filled.len();
+        filled
+    }
+
+    /// An index file is written.
+    pub(crate) fn indexed(&mut self, segment: SegmentId) {
+        self.indexing -= 1;
+        self.index.borrow_mut().drop_hot(segment);
+    }
+
+    /// Whether the log is to be closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// An index file could not be written, and the log will when it is closed.
+    pub(crate) fn unindexed(&mut self) {
+        self.indexing -= 1;
+    }
+
+    /// Has the log end its segments of this day and older ones.
+    pub(crate) fn end_day(&mut self, day: Day) {
+        let mut mailbox = self.mailbox.borrow_mut();
+        mailbox.requests.push_back(Request::EndDay(day));
+    }
+
+    /// Days that the log has ended since this was last asked.
+    pub(crate) fn ended(&mut self) -> Vec<Day> {
+        if self.upkeeps.is_empty() {
+            self.mailbox.borrow_mut().ended.drain(..).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Reads from other files from now on.
+    pub(crate) fn install(&mut self, installed: &Installed<Vec<u8>>) {
+        let reader = Rc::clone(&self.reader);
+        let (ticket, installed) = (installed.ticket, installed.clone());
+        let over = Box::pin(async move { reader.install(&installed).await });
+        self.letting_go.push((ticket, over));
+    }
+
+    /// Tickets whose former files nobody reads any more.
+    pub(crate) fn released(&mut self) -> Vec<u64> {
+        let mut released = Vec::new();
+        self.letting_go.retain_mut(|(ticket, over)| {
+            let is_over = poll_once(over).is_ready();
+            if is_over {
+                released.push(*ticket);
+            }
+            !is_over
+        });
+        released
     }
 
     /// How many commits have been asked for.
@@ -118,7 +190,8 @@ impl StoreTasks {
         if let Some(error) = self.poll_upkeeps() {
             return Health::Failed(error);
         }
-        if self.closing && self.upkeeps.is_empty() && self.reads.is_empty() {
+        let is_idle = self.upkeeps.is_empty() && self.reads.is_empty() && self.indexing == 0;
+        if self.closing && is_idle {
             self.closing = false;
             self.mailbox.borrow_mut().requests.push_back(Request::Close);
         }
@@ -177,21 +250,23 @@ pub(crate) fn poll_once<T>(task: &mut Task<T>) -> Poll<T> {
 }
 
 async fn journal(mut log: Log<SimDisk>, mailbox: Rc<RefCell<Mailbox>>) -> Result<(), StoreError> {
-    let mut segment = None;
     loop {
         match next(&mailbox).await {
             Request::Append { commit, records } => {
                 let result = write(&mut log, &records).await?;
                 let mut mailbox = mailbox.borrow_mut();
-                if let Some(written_to) = last_segment(&result)
-                    && segment != Some(written_to)
-                {
-                    segment = Some(written_to);
+                if log.needs_upkeep() {
                     mailbox.upkeep = Some(log.upkeep());
                 }
                 mailbox.done.push_back((commit, result));
             }
             Request::Seal => log.seal_tail().await?,
+            Request::EndDay(day) => {
+                log.end_day(day).await?;
+                let mut mailbox = mailbox.borrow_mut();
+                mailbox.upkeep = Some(log.upkeep());
+                mailbox.ended.push_back(day);
+            }
             Request::Close => return log.close().await,
         }
     }
@@ -208,17 +283,13 @@ async fn next(mailbox: &RefCell<Mailbox>) -> Request {
 async fn write(
     log: &mut Log<SimDisk>,
     records: &[Record],
-) -> Result<Result<Vec<Location>, CommitRefused>, StoreError> {
+) -> Result<Result<(), CommitRefused>, StoreError> {
     let now_ms = records
         .last()
         .map_or(0, |record| record.message.timestamp_ms());
     match log.commit(now_ms, records).await {
-        Ok(locations) => Ok(Ok(locations)),
+        Ok(_) => Ok(Ok(())),
         Err(CommitError::Full(_)) => Ok(Err(CommitRefused)),
         Err(CommitError::Poisoned(error)) => Err(error),
     }
-}
-
-fn last_segment(result: &Result<Vec<Location>, CommitRefused>) -> Option<SegmentId> {
-    Some(result.as_ref().ok()?.last()?.segment)
 }

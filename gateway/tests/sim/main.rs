@@ -18,6 +18,7 @@ mod faults;
 mod hear;
 mod history;
 mod journal;
+mod keeper;
 mod link;
 mod listen;
 mod misbehave;

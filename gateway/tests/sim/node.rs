@@ -12,22 +12,29 @@ use std::rc::Rc;
 
 use throng::config::Config;
 use throng::egress::Joiner;
+use throng::heads::Heads;
 use throng::io::{ConnId, Input, Outbox, ShardId};
 use throng::lane::LaneMessage;
 use throng::record;
 use throng::shard::{Shard, ShardStart};
-use throng_protocol::{ChannelId, Nonce};
+use throng_protocol::{ChannelId, Nonce, Rev, Seq};
 use throng_router::{Topic, Topology};
 use throng_storage_engine::{
-    ChannelKey, Index, Log, Query, Reader, RecentNonce, Recovered, SimDisk, StoreConfig,
-    StoreError, StoreLock, recover,
+    ChannelKey, Index, Live, Log, LogPlace, Maintenance, MaintenanceConfig, PageQuery, Query,
+    Reader, Recent, RecentNonce, Recovered, SegmentTable, SimDisk, StoreConfig, StoreError,
+    StoreLock, View, recover, sealed_through,
 };
 
 use crate::journal::StoreTasks;
+use crate::keeper::Keeper;
 use crate::oracle::Entry;
 
 /// The data directory.
 const ROOT: &str = "/data";
+
+/// How long after its end a day is sealed, in milliseconds: what is sealed has no nonces any more,
+/// so it is as long as nonces are kept.
+const GRACE_MS: u64 = 5 * 60 * 1_000;
 
 /// Records read at a time when the whole log is looked at.
 const PAGE: usize = 100;
@@ -37,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) hosts: Vec<Host>,
     pub(crate) lanes: BTreeMap<(u16, u16), Lane>,
     pub(crate) topology: Topology,
+    pub(crate) keeper: Keeper,
     /// Node time does not start before this.
     pub(crate) at_least_ms: u64,
     pub(crate) draining: bool,
@@ -91,17 +99,18 @@ pub(crate) async fn start(
     wall_ms: u64,
 ) -> Result<Found, StoreError> {
     let root = Path::new(ROOT);
-    let recovered = recover(&disk, root, &store).await?;
-    let log = read_all(&disk, &recovered, store).await?;
+    let recovered = recover(&disk, root, &store, sealed_through(&disk, root).await?).await?;
     let torn = recovered.report.torn.len();
+    let at_least_ms = recovered.newest_ms + 1;
+    let segments = recovered.segments.clone();
+    let maintenance = open_maintenance(&disk, store, shards, &segments).await?;
     let Recovered {
         index,
-        newest_ms,
-        segments,
         recent,
         lock,
         ..
     } = recovered;
+    let (log, index) = read_all(&disk, index, &maintenance, &segments, store).await?;
     let topology = Topology::single(shards);
     let owner = |channel: ChannelKey| usize::from(topology.shard_of(&Topic::Channel(channel.0)));
     let indexes = index.split(usize::from(shards), owner);
@@ -109,20 +118,27 @@ pub(crate) async fn start(
     for nonce in recent {
         recents[owner(nonce.channel)].push(nonce);
     }
-    let at_least_ms = newest_ms + 1;
     let mut hosts = Vec::new();
     for ((id, index), recent) in (0..shards).zip(indexes).zip(recents) {
-        let log = Log::open(
+        let buckets = maintenance.buckets();
+        let place = LogPlace {
+            shard: id,
+            shards,
+            sealed_through: buckets.sealed_through,
+        };
+        let heads = heads(&index);
+        let index = Rc::new(RefCell::new(index));
+        let opened = Log::open(
             disk.clone(),
             root,
             store,
-            id,
-            shards,
+            place,
             &segments,
+            index,
             at_least_ms,
-        )
-        .await?;
-        let reader = Reader::new(disk.clone(), root, log.segments(), store);
+        );
+        let log = opened.await?;
+        let reader = Reader::new(disk.clone(), root, log.live(), View::of(buckets), store);
         let seed = seed ^ u64::from(id) << 32;
         let start = ShardStart {
             id: ShardId(id),
@@ -130,7 +146,7 @@ pub(crate) async fn start(
             config: config.clone(),
             seed,
             now_ms: at_least_ms.max(wall_ms),
-            index,
+            heads,
             recent,
         };
         hosts.push(Host::new(Shard::new(start), StoreTasks::new(log, reader)));
@@ -139,6 +155,7 @@ pub(crate) async fn start(
         hosts,
         lanes: BTreeMap::new(),
         topology,
+        keeper: Keeper::new(maintenance),
         at_least_ms,
         draining: false,
         closing: false,
@@ -147,49 +164,102 @@ pub(crate) async fn start(
     Ok(Found { node, log, torn })
 }
 
+async fn open_maintenance(
+    disk: &SimDisk,
+    store: StoreConfig,
+    shards: u16,
+    segments: &SegmentTable,
+) -> Result<Maintenance<SimDisk>, StoreError> {
+    let config = MaintenanceConfig {
+        grace_ms: GRACE_MS,
+        ..MaintenanceConfig::default()
+    };
+    Maintenance::open(
+        disk.clone(),
+        Path::new(ROOT),
+        store,
+        config,
+        shards,
+        segments,
+    )
+    .await
+}
+
+fn heads(index: &Index) -> Heads {
+    let heads = index.heads().map(|(channel, head)| {
+        let channel = ChannelId::from_bytes(channel.0);
+        (channel, Seq(head.seq), Rev(head.rev))
+    });
+    heads.collect()
+}
+
 /// Recovers the store and reads everything in it.
 pub(crate) async fn read_log(
     disk: SimDisk,
     store: StoreConfig,
 ) -> Result<BTreeMap<ChannelId, Vec<Entry>>, StoreError> {
-    let recovered = recover(&disk, Path::new(ROOT), &store).await?;
-    read_all(&disk, &recovered, store).await
+    let root = Path::new(ROOT);
+    let recovered = recover(&disk, root, &store, sealed_through(&disk, root).await?).await?;
+    let maintenance = open_maintenance(&disk, store, 1, &recovered.segments).await?;
+    let (index, segments) = (recovered.index, &recovered.segments);
+    Ok(read_all(&disk, index, &maintenance, segments, store)
+        .await?
+        .0)
 }
 
+/// Everything in the store, by the index, which is given back.
 async fn read_all(
     disk: &SimDisk,
-    recovered: &Recovered,
+    index: Index,
+    maintenance: &Maintenance<SimDisk>,
+    segments: &SegmentTable,
     store: StoreConfig,
-) -> Result<BTreeMap<ChannelId, Vec<Entry>>, StoreError> {
-    let segments = Rc::new(RefCell::new(recovered.segments.clone()));
-    let reader = Reader::new(disk.clone(), Path::new(ROOT), segments, store);
-    let mut channels: Vec<_> = recovered.index.channels().collect();
+) -> Result<(BTreeMap<ChannelId, Vec<Entry>>, Index), StoreError> {
+    let mut channels: Vec<_> = index.heads().collect();
     channels.sort_by_key(|(channel, _)| *channel);
+    let index = Rc::new(RefCell::new(index));
+    let live = Live {
+        segments: Rc::new(RefCell::new(segments.clone())),
+        index: Rc::clone(&index),
+        recent: Recent::shared(&store),
+    };
+    let view = View::of(maintenance.buckets());
+    let reader = Reader::new(disk.clone(), Path::new(ROOT), live, view, store);
     let mut log = BTreeMap::new();
     for (channel, head) in channels {
-        let entries = read_channel(&reader, &recovered.index, channel, head.seq).await?;
+        let entries = read_channel(&reader, channel, head.seq).await?;
         log.insert(ChannelId::from_bytes(channel.0), entries);
     }
-    Ok(log)
+    drop(reader);
+    let index = Rc::into_inner(index).expect("only the reader shared it");
+    Ok((log, index.into_inner()))
 }
 
 async fn read_channel(
     reader: &Reader<SimDisk>,
-    index: &Index,
     channel: ChannelKey,
     head: u64,
 ) -> Result<Vec<Entry>, StoreError> {
     let mut entries = Vec::new();
     while (entries.len() as u64) < head {
-        let after = Query::AfterSeq(entries.len() as u64);
-        for found in reader.read(&index.page(channel, after, PAGE)).await? {
-            assert_eq!(found.seq, entries.len() as u64 + 1, "the log is dense");
+        let query = PageQuery {
+            channel,
+            query: Query::AfterSeq(entries.len() as u64),
+            limit: PAGE,
+            upto_seq: head,
+            with_deleted: true,
+            bytes_max: usize::MAX,
+        };
+        for found in reader.page(&query).await? {
+            let record = &found.create;
+            assert_eq!(record.seq, entries.len() as u64 + 1, "the log is dense");
             let message = record::message(&found).expect("what the shard wrote can be read");
             entries.push(Entry {
                 id: message.id,
                 author: message.author.id,
                 content: Some(message.content),
-                nonce: Some(Nonce::from_bytes(found.nonce.0)),
+                // What is sealed has none any more.
+                nonce: (!record.nonce.is_zero()).then(|| Nonce::from_bytes(record.nonce.0)),
             });
         }
     }

@@ -55,10 +55,10 @@ pub(crate) fn note_output(trace: &mut Trace, now_us: u64, shard: u16, output: &O
                 format_args!("{shard} > {commit:?} of {}", records.len()),
             );
         }
-        Output::Read { read, locations } => {
+        Output::Read { read, query } => {
             trace.note(
                 now_us,
-                format_args!("{shard} > {read:?} of {}", locations.len()),
+                format_args!("{shard} > {read:?}: {:?}", query.query),
             );
         }
         Output::Forward { to, message } => {

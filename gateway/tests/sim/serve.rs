@@ -141,9 +141,9 @@ impl World {
                     self.store_due = true;
                 }
             }
-            Output::Read { read, locations } => {
+            Output::Read { read, query } => {
                 if let Some(host) = self.host(shard) {
-                    host.store.read(read, locations);
+                    host.store.read(read, query);
                     self.store_due = true;
                 }
             }
@@ -268,6 +268,22 @@ impl World {
                     self.stored(shard, input);
                 }
             }
+            self.keep_store();
+        }
+    }
+
+    /// Moves the store's maintenance on.
+    fn keep_store(&mut self) {
+        let now_ms = self.node_ms();
+        let Power::Up(node) = &mut self.power else {
+            return;
+        };
+        let sealed = node.keeper.sealed;
+        node.keeper.poll(now_ms, &mut node.hosts, node.closing);
+        let newly_sealed = node.keeper.sealed - sealed;
+        (0..newly_sealed).for_each(|_| self.counts.add(Happening::Sealed));
+        if !self.disk.has_power() {
+            self.power_fails();
         }
     }
 

@@ -130,6 +130,8 @@ pub(crate) struct World {
     pub(crate) epoch: u32,
     /// How far the wall clock is off, in milliseconds: it steps at each start.
     pub(crate) clock_step_ms: i64,
+    /// How long the machine was off in all, in milliseconds, beside the time that everybody lived.
+    pub(crate) off_ms: u64,
     last_ms: u64,
     pub(crate) shards: u16,
     pub(crate) links: Vec<Link>,
@@ -172,6 +174,7 @@ impl World {
             queue: Queue::new(),
             power: Power::Down,
             epoch: 0,
+            off_ms: 0,
             clock_step_ms: 0,
             last_ms: 0,
             shards: 0,
@@ -307,7 +310,7 @@ impl World {
 
     /// What the machine's clock shows.
     pub(crate) fn wall_ms(&self) -> u64 {
-        let true_ms = self.plan.base_ms + self.now_us / 1_000;
+        let true_ms = self.plan.base_ms + self.off_ms + self.now_us / 1_000;
         true_ms.saturating_add_signed(self.clock_step_ms)
     }
 
