@@ -5,8 +5,7 @@
 //! Invariants: load begins only when every client is live; the report is made whatever was
 //! found; a run that was broken off gives an error instead.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,8 +18,8 @@ use throng_protocol::{ErrorCode, GuildId};
 use crate::audience::Audiences;
 use crate::client::SUBSCRIPTIONS_MAX;
 use crate::clock::{Clock, pause};
-use crate::corpus::{CORPUS_BYTES_MAX, Corpus};
 use crate::error::BenchError;
+use crate::files;
 use crate::history;
 use crate::plan::{Nonces, Plan};
 use crate::progress::Progress;
@@ -99,7 +98,7 @@ pub fn run(args: &ChatArgs) -> ExitCode {
         Ok(report) => {
             print!("{report}");
             if let Some(path) = &args.json
-                && let Err(error) = write_json(path, &report)
+                && let Err(error) = files::write_json(path, &report)
             {
                 eprintln!("throng-bench: {error}");
                 return ExitCode::from(2);
@@ -185,10 +184,7 @@ fn prepare(args: &ChatArgs) -> Result<(Plan, Rest), BenchError> {
             messages: load.messages(),
         });
     }
-    let corpus = match &args.corpus {
-        Some(path) => Corpus::parse(&read_text(path)?)?,
-        None => Corpus::generated(args.seed),
-    };
+    let corpus = files::corpus(args.corpus.as_deref(), args.seed)?;
     let audiences = Audiences::even(args.clients, args.channels, subscriptions, args.seed);
     let schedule = Schedule::plan(&corpus, &audiences, &load);
     let rest = Rest::new(&target);
@@ -196,7 +192,7 @@ fn prepare(args: &ChatArgs) -> Result<(Plan, Rest), BenchError> {
     let run: u32 = fresh.random();
     let clients = audiences.clients();
     let tokens = match &args.tokens {
-        Some(path) => setup::tokens_of(&read_text(path)?, clients)?,
+        Some(path) => setup::tokens_of(&files::read_text(path)?, clients)?,
         None => setup::register(&rest, clients, run)?,
     };
     let channels = match args.guild {
@@ -354,38 +350,6 @@ fn options(args: &ChatArgs, plan: &Plan) -> Options {
         corpus: args.corpus.as_ref().map(|path| path.display().to_string()),
         threads: usize::from(args.threads).min(plan.tokens.len()),
     }
-}
-
-fn read_text(path: &Path) -> Result<String, BenchError> {
-    let failed = |source| BenchError::File {
-        path: path.to_owned(),
-        source,
-    };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the edge that reads what the user names"
-    )]
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut text = String::new();
-    file.take(CORPUS_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    if text.len() as u64 > CORPUS_BYTES_MAX {
-        return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
-    }
-    Ok(text)
-}
-
-fn write_json(path: &Path, report: &Report) -> Result<(), BenchError> {
-    let json = serde_json::to_string_pretty(report).expect("a report has string keys only");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the edge that writes the report"
-    )]
-    std::fs::write(path, json + "\n").map_err(|source| BenchError::File {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, &'static str> {

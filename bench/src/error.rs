@@ -12,6 +12,7 @@ use throng_protocol::GuildId;
 use crate::corpus::CorpusError;
 use crate::rest::RestError;
 use crate::schedule::MESSAGES_MAX;
+use crate::store::StoreBenchError;
 use crate::target::TargetError;
 
 /// What ends a run without a verdict.
@@ -26,6 +27,9 @@ pub enum BenchError {
     /// A call of the API failed.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// Stores cannot be compared.
+    #[error(transparent)]
+    Store(#[from] StoreBenchError),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {

@@ -1,8 +1,9 @@
-//! The load generator: many chat clients, an open-loop plan, and a checker of every promise.
+//! The load generator: many chat clients, an open-loop plan, and a checker of every promise; and
+//! the message store measured by itself, beside others.
 //!
-//! It meets the server over a socket, like any client: it depends on the wire types and never on
-//! the server. Pure parts know no socket, clock or file; `chat`, `setup`, `rest`, `worker`,
-//! `socket` and `clock` are the edges.
+//! It meets the server over a socket, like any client: it depends on the wire types and the store
+//! and never on the server. Pure parts know no socket, clock or file; `chat`, `setup`, `rest`,
+//! `worker`, `socket`, `files`, `store` and `clock` are the edges.
 //!
 //! Invariants: load follows the plan, never the server's pace; every number that is reported was
 //! measured from the intended send time.
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod corpus;
 pub mod ended;
 pub mod error;
+pub mod files;
 pub mod heard;
 pub mod history;
 pub mod index;
@@ -27,6 +29,7 @@ pub mod schedule;
 pub mod setup;
 pub mod shared;
 pub mod socket;
+pub mod store;
 pub mod tally;
 pub mod target;
 pub mod upgrade;

@@ -1,6 +1,7 @@
 //! `throng-bench`: load on a Throng server, from outside, as any client puts it there.
 //!
-//! It never links the server and never reads its files.
+//! It never links the server and never reads its files. `store` measures the server's message
+//! store by itself, in folders of its own.
 //!
 //! Invariants: exit status 0, 1 and 2 mean the same for every subcommand: all promises kept, one
 //! broken, no verdict.
@@ -8,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::chat;
+use throng_bench::{chat, store};
 
 #[derive(Parser)]
 #[command(
@@ -24,10 +25,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Chat(chat::ChatArgs),
+    Store(store::StoreArgs),
+    #[command(hide = true)]
+    StoreEngine(store::EngineArgs),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Chat(args) => chat::run(&args),
+        Command::Store(args) => store::run(&args),
+        Command::StoreEngine(args) => store::serve(&args),
     }
 }

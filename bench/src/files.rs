@@ -1,0 +1,64 @@
+//! Files that the user names: a corpus to read, a report to write.
+//!
+//! It opens nothing else.
+//!
+//! Invariants: what is read is bounded; an error names the file.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::corpus::{CORPUS_BYTES_MAX, Corpus};
+use crate::error::BenchError;
+
+/// The corpus in this file; made-up text of this seed if there is none.
+///
+/// # Errors
+/// When the file cannot be read, or is no corpus.
+pub fn corpus(path: Option<&Path>, seed: u64) -> Result<Corpus, BenchError> {
+    Ok(match path {
+        Some(path) => Corpus::parse(&read_text(path)?)?,
+        None => Corpus::generated(seed),
+    })
+}
+
+/// Reads a text file of at most [`CORPUS_BYTES_MAX`].
+///
+/// # Errors
+/// When it cannot be read, or is larger.
+pub fn read_text(path: &Path) -> Result<String, BenchError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the edge that reads what the user names"
+    )]
+    let file = std::fs::File::open(path).map_err(named(path))?;
+    let mut text = String::new();
+    file.take(CORPUS_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(named(path))?;
+    if text.len() as u64 > CORPUS_BYTES_MAX {
+        return Err(named(path)(io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(text)
+}
+
+/// Writes a report as JSON.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), BenchError> {
+    let json = serde_json::to_string_pretty(report).expect("a report has string keys only");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the edge that writes the report"
+    )]
+    std::fs::write(path, json + "\n").map_err(named(path))
+}
+
+fn named(path: &Path) -> impl Fn(io::Error) -> BenchError {
+    |source| BenchError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
