@@ -8,12 +8,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::config::{MaintenanceConfig, StoreConfig};
+use crate::disk::Disk;
 use crate::erasure::Erasure;
 use crate::error::{CommitError, StoreError};
 use crate::event::{Did, Event, Ran};
@@ -494,6 +496,62 @@ async fn write_day(node: &mut Node, rng: &mut StdRng, known: &mut Known) {
         commit(node, rng, known, 1).await.unwrap();
     }
     known.now_ms += 2 * DAY_MS;
+}
+
+/// A node whose log has written four index files of its segments itself, and those.
+async fn indexed_by_its_log(disk: &SimDisk, known: &mut Known) -> (Node, Vec<PathBuf>) {
+    let mut rng = StdRng::seed_from_u64(6);
+    let (mut node, _) = start(disk, 1, known.now_ms).await.unwrap();
+    loop {
+        let files = disk.files().into_iter();
+        let is_index = |path: &PathBuf| path.extension().is_some_and(|name| name == "idx");
+        let indexes: Vec<PathBuf> = files.filter(is_index).collect();
+        if indexes.len() == 4 {
+            return (node, indexes);
+        }
+        known.now_ms += 1;
+        commit(&mut node, &mut rng, known, 1).await.unwrap();
+    }
+}
+
+#[test]
+fn the_catalog_covers_nothing_behind_a_segment_without_an_index() {
+    let disk = SimDisk::new(6, SimLatency::default());
+    disk.run(async {
+        let mut known = Known::new();
+        let (node, indexes) = indexed_by_its_log(&disk, &mut known).await;
+        let content = disk.contents(&indexes[1]).unwrap();
+        disk.remove(&indexes[1]).await.unwrap();
+        node.maintenance.checkpoint().await.unwrap();
+        assert_eq!(node.maintenance.state.borrow().segments.len(), 1);
+        disk.put(&indexes[1], &content);
+        node.maintenance.checkpoint().await.unwrap();
+        assert_eq!(node.maintenance.state.borrow().segments.len(), 4);
+        assert_eq!(node.maintenance.state.borrow().uncovered, []);
+        drop(node);
+        let (_, view) = start(&disk, 1, known.now_ms).await.unwrap();
+        assert_same(&view, &known.model.view(), "everything is found");
+    });
+}
+
+#[test]
+fn an_index_file_that_the_catalog_relies_on_is_durable() {
+    for seed in 0..16 {
+        let disk = SimDisk::new(seed, SimLatency::default());
+        let newest = disk.run(async {
+            let mut known = Known::new();
+            let (node, mut indexes) = indexed_by_its_log(&disk, &mut known).await;
+            let newest = indexes.pop().unwrap();
+            let aside = newest.with_extension("tmp");
+            disk.rename(&newest, &aside).await.unwrap();
+            disk.sync_dir(newest.parent().unwrap()).await.unwrap();
+            disk.rename(&aside, &newest).await.unwrap();
+            node.maintenance.checkpoint().await.unwrap();
+            newest
+        });
+        disk.crash();
+        assert!(disk.contents(&newest).is_some(), "seed {seed}");
+    }
 }
 
 #[test]

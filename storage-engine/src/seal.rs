@@ -61,8 +61,14 @@ impl<D: Disk> Maintenance<D> {
         }
         let is_under_way = self.state.borrow().sealing.is_some();
         let sealed_through = self.state.borrow().manifest.sealed_through;
-        if sealed_through >= ended || (!is_under_way && !self.adopt_indexed(ended).await?) {
+        if sealed_through >= ended {
             return Ok(None);
+        }
+        if !is_under_way {
+            let unindexed = self.adopt_indexed().await?;
+            if unindexed.values().any(|(_, day)| *day <= ended) {
+                return Ok(None);
+            }
         }
         let oldest = {
             let state = self.state.borrow();
