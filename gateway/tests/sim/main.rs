@@ -44,7 +44,7 @@ use plan::Plan;
 use world::World;
 
 /// Seeds that every test run runs.
-const SEEDS: u64 = 64;
+const SEEDS: u64 = 96;
 
 /// Lines of the trace that are shown with a failure.
 const LINES_SHOWN: usize = 60;
