@@ -44,7 +44,7 @@ const NODE_FILE: &str = "node.cat";
 pub(crate) struct CatalogHeader {
     pub(crate) magic: [u8; 4],
     pub(crate) version: U16,
-    pub(crate) reserved: [u8; 2],
+    pub(crate) owner: U16,
     pub(crate) segments: U32,
     pub(crate) channels: U32,
     pub(crate) newest_segment: U32,

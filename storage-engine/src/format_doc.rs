@@ -196,7 +196,7 @@ fn catalogs() -> Vec<(String, Vec<Row>)> {
         rows!(CatalogHeader {
             magic,
             version,
-            reserved,
+            owner,
             segments,
             channels,
             newest_segment,

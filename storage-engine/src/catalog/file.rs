@@ -31,9 +31,18 @@ fn header_crc(header: &CatalogHeader) -> u32 {
     crc32c::crc32c(&header.as_bytes()[..HEADER_BYTES - 4])
 }
 
+/// Whose catalog has this name: 0 is the node's, others are those of shards, counted from 1. A
+/// device that reads another catalog in its place is found out by it.
+fn owner_of(path: &Path) -> u16 {
+    let name = path.file_stem().and_then(|name| name.to_str());
+    let shard = name.and_then(|name| name.strip_prefix("shard-")?.parse().ok());
+    shard.map_or(0, |shard: u16| shard.saturating_add(1))
+}
+
 /// A catalog in the making.
 pub(crate) struct CatalogWriter<D: Disk> {
     aside: Aside<D>,
+    owner: u16,
     segments: u32,
     channels: u32,
     last: Option<ChannelKey>,
@@ -52,6 +61,7 @@ impl<D: Disk> CatalogWriter<D> {
     ) -> Result<Self, StoreError> {
         let mut writer = Self {
             aside: Aside::create(disk, path, "next").await?,
+            owner: owner_of(path),
             segments: u32::try_from(segments.len()).expect("segments have 32-bit numbers"),
             channels: 0,
             last: None,
@@ -96,7 +106,7 @@ impl<D: Disk> CatalogWriter<D> {
         let mut header = CatalogHeader {
             magic: CATALOG_MAGIC,
             version: CATALOG_VERSION.into(),
-            reserved: [0; 2],
+            owner: self.owner.into(),
             segments: self.segments.into(),
             channels: self.channels.into(),
             newest_segment: self.newest.0.0.into(),
@@ -143,6 +153,10 @@ impl<D: Disk> CatalogReader<D> {
         }
         let mut window = Window::new(file, length, CHUNK_BYTES);
         let header = decode_header(window.at(0, BLOCK_BYTES).await?, length, path)?;
+        if header.owner.get() != owner_of(path) {
+            window.close().await?;
+            return Err(damaged(path));
+        }
         let mut reader = Self {
             window,
             path: path.to_path_buf(),
