@@ -134,7 +134,7 @@ impl<D: Disk> Maintenance<D> {
             DictionaryPlan::None => Ok(None),
             DictionaryPlan::Copy => Ok(newest),
             DictionaryPlan::Train => {
-                let mut samples = Samples::new();
+                let mut samples = Samples::of(bytes);
                 for source in sources {
                     source.show(&self.disk, &mut samples, SAMPLE_BYTES).await?;
                 }

@@ -229,8 +229,12 @@ pub struct MaintenanceConfig {
     pub zstd_level: i32,
     /// The level of zstd for sorted parts, which live for one sealing.
     pub part_zstd_level: i32,
-    /// Whether the days of an ended month become one bucket.
+    /// Whether the days of an ended month become one bucket, and small neighbouring buckets a
+    /// larger one.
     pub merge_months: bool,
+    /// Bytes of files beyond which neighbouring buckets are not merged, months aside; less where
+    /// messages are kept up to a size or for a time. 0: never.
+    pub neighbours_bytes_max: u64,
     /// How long messages are kept.
     pub retention: Retention,
     /// Time between two runs that hold channels against their limits.
@@ -257,6 +261,7 @@ impl Default for MaintenanceConfig {
             zstd_level: 3,
             part_zstd_level: 1,
             merge_months: true,
+            neighbours_bytes_max: 4 << 30,
             retention: Retention::default(),
             compact_ms_min: 24 * HOUR_MS,
             erase_wait_ms: 6 * HOUR_MS,

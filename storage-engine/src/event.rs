@@ -202,8 +202,8 @@ pub enum Did {
         /// How many.
         erasures: usize,
     },
-    /// Days of a month became one bucket.
-    MergedMonth {
+    /// Neighbouring buckets became one.
+    Merged {
         /// Its first day.
         first_day: Day,
         /// Its last day.
@@ -229,8 +229,8 @@ pub struct Progress {
     pub segments_indexed: u64,
     /// Days sealed.
     pub days_sealed: u64,
-    /// Months merged.
-    pub months_merged: u64,
+    /// Merges of neighbouring buckets.
+    pub merges: u64,
     /// Buckets written anew, for erasing or by channels' limits.
     pub buckets_rewritten: u64,
     /// Buckets dropped.

@@ -80,6 +80,7 @@ mod compaction;
 mod erasing;
 mod erasure;
 mod month;
+mod neighbours;
 mod retention;
 
 #[doc(hidden)]

@@ -273,7 +273,7 @@ impl<D: Disk> Maintenance<D> {
     }
 
     /// What is due comes in this order: space given back, old buckets dropped, days sealed,
-    /// things erased, months merged, channels cut, the catalog replaced. What frees space comes
+    /// things erased, months and then neighbours merged, channels cut, the catalog replaced. What frees space comes
     /// before what needs it, or a full disk would stay full.
     async fn next_piece(&self, now_ms: u64) -> Result<Piece<D>, StoreError> {
         if let Some(did) = self.unlink_released().await? {
@@ -289,6 +289,9 @@ impl<D: Disk> Maintenance<D> {
             return Ok(piece);
         }
         if let Some(piece) = self.merge_next_month(now_ms).await? {
+            return Ok(piece);
+        }
+        if let Some(piece) = self.merge_next_neighbours(now_ms).await? {
             return Ok(piece);
         }
         if let Some(piece) = self.cut_next(now_ms).await? {

@@ -219,6 +219,7 @@ pub(crate) type Sim = Maintenance<SimDisk>;
 fn config() -> MaintenanceConfig {
     MaintenanceConfig {
         merge_months: false,
+        neighbours_bytes_max: 0,
         ..MaintenanceConfig::default()
     }
 }
@@ -430,6 +431,49 @@ fn days_hold_what_was_written_and_months_the_same() {
 }
 
 #[test]
+fn years_of_days_become_few_buckets_that_hold_the_same() {
+    for (seed, neighbours_bytes_max) in (0..6).zip([4 << 30, 4 << 30, 4 << 30, 200_000]) {
+        let disk = SimDisk::new(seed, SimLatency::default());
+        disk.run(async {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut model = Model::default();
+            let config = MaintenanceConfig {
+                merge_months: true,
+                neighbours_bytes_max,
+                ..config()
+            };
+            let maintenance = open(&disk, config).await.unwrap();
+            let last = FIRST_DAY + 400;
+            for day in (FIRST_DAY..last).filter(|day| !day.is_multiple_of(3)) {
+                model.draw_day(&mut rng, day, 6);
+                put_day(&maintenance, &model, day).await.unwrap();
+                run_all(&maintenance, u64::from(day + 1) * DAY_MS)
+                    .await
+                    .unwrap();
+            }
+            let view = read_all(&maintenance, &model).await;
+            assert_same(&view, &model.view(), &format!("seed {seed}"));
+            let buckets = maintenance.state.borrow().manifest.buckets.clone();
+            let is_large = |bucket: &&Bucket| bucket.last_day.0 - bucket.first_day.0 > 31;
+            assert!(
+                buckets.iter().any(|bucket| is_large(&bucket)),
+                "{buckets:?}"
+            );
+            match neighbours_bytes_max {
+                200_000 => {
+                    let large = buckets.iter().filter(is_large);
+                    assert!(large.map(|bucket| bucket.bytes).max() <= Some(220_000));
+                }
+                _ => assert!(buckets.len() <= 10, "{buckets:?}"),
+            }
+            let again = open(&disk, config).await.unwrap();
+            let view = read_all(&again, &model).await;
+            assert_same(&view, &model.view(), &format!("seed {seed}, opened again"));
+        });
+    }
+}
+
+#[test]
 fn an_erased_author_leaves_no_trace_and_takes_nothing_else() {
     for seed in 0..20 {
         let disk = SimDisk::new(seed, SimLatency::default());
@@ -630,7 +674,7 @@ fn a_message_stays_deleted_when_only_changes_of_cut_ones_are_newer() {
         )
         .await
         .unwrap();
-        let is_merge = |did: &Did| matches!(did, Did::MergedMonth { .. });
+        let is_merge = |did: &Did| matches!(did, Did::Merged { .. });
         assert!(done.iter().any(is_merge), "{done:?}");
         let mut expected = model.view();
         expected.remove(&(one, 1));
@@ -850,7 +894,7 @@ fn what_is_asked_during_a_merge_is_recorded_beside_it() {
             assert!(
                 done.unwrap()
                     .iter()
-                    .any(|did| matches!(did, Did::MergedMonth { .. }))
+                    .any(|did| matches!(did, Did::Merged { .. }))
             );
             let again = open(&disk, config).await.unwrap();
             assert_eq!(again.pending().len(), 20);

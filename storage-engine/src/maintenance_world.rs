@@ -459,7 +459,7 @@ fn whatever_is_sealed_in_between_everything_is_found_again() {
     some(|did| matches!(did, Did::Passed(_)));
     some(|did| matches!(did, Did::Unlinked { .. }));
     some(|did| matches!(did, Did::Erased { .. }));
-    some(|did| matches!(did, Did::MergedMonth { .. }));
+    some(|did| matches!(did, Did::Merged { .. }));
     some(|did| matches!(did, Did::Checkpointed));
 }
 
@@ -470,6 +470,7 @@ fn old_buckets_go_although_there_is_no_space_to_seal_the_next_day() {
         let mut rng = StdRng::seed_from_u64(5);
         let mut known = Known::new();
         let (mut node, _) = start(&disk, 1, known.now_ms).await.unwrap();
+        node.maintenance.config.neighbours_bytes_max = 0;
         for _ in 0..3 {
             write_day(&mut node, &mut rng, &mut known).await;
             node.maintain(known.now_ms, 100).await.unwrap();

@@ -26,20 +26,29 @@ impl<D: Disk> Maintenance<D> {
             return Ok(None);
         };
         buckets.truncate(self.config.merge_inputs_max);
+        self.merge_buckets(&buckets, now_ms).await.map(Some)
+    }
+
+    /// Makes neighbouring buckets one.
+    pub(crate) async fn merge_buckets(
+        &self,
+        buckets: &[Bucket],
+        now_ms: u64,
+    ) -> Result<Piece<D>, StoreError> {
         let erased_through = buckets.iter().map(|bucket| bucket.erased_through).min();
         let erased_through = erased_through.expect("two buckets at least");
         let policy = Policy {
             cuts: self.cuts_by_day(now_ms),
             ..Policy::default()
         };
-        let fresh = self.rewrite(&buckets, policy, erased_through).await?;
+        let fresh = self.rewrite(buckets, policy, erased_through).await?;
         let installed = self.install(&fresh, Vec::new()).await?;
-        self.state.borrow_mut().progress.months_merged += 1;
-        let did = Did::MergedMonth {
+        self.state.borrow_mut().progress.merges += 1;
+        let did = Did::Merged {
             first_day: fresh.first_day,
             last_day: fresh.last_day,
         };
-        Ok(Some((did, vec![installed])))
+        Ok((did, vec![installed]))
     }
 }
 

@@ -16,7 +16,7 @@ use super::{ToolArgs, ToolError, Verdict, on_executor, require_store, say, tell}
 #[serde(rename_all = "camelCase")]
 struct Done {
     days_sealed: u64,
-    months_merged: u64,
+    merges: u64,
     buckets_rewritten: u64,
     buckets_dropped: u64,
     erasures_done: u64,
@@ -40,7 +40,7 @@ pub(super) fn run(args: &ToolArgs) -> Verdict {
     })?;
     let done = Done {
         days_sealed: progress.days_sealed,
-        months_merged: progress.months_merged,
+        merges: progress.merges,
         buckets_rewritten: progress.buckets_rewritten,
         buckets_dropped: progress.buckets_dropped,
         erasures_done: progress.erasures_done,
@@ -53,9 +53,9 @@ pub(super) fn run(args: &ToolArgs) -> Verdict {
         tell(
             &mut stdout(),
             format_args!(
-                "{} days sealed, {} months merged, {} buckets rewritten, {} dropped, {} files removed",
+                "{} days sealed, {} merges, {} buckets rewritten, {} dropped, {} files removed",
                 done.days_sealed,
-                done.months_merged,
+                done.merges,
                 done.buckets_rewritten,
                 done.buckets_dropped,
                 done.files_removed
@@ -75,7 +75,7 @@ fn text(did: Did) -> Option<String> {
         } => Some(format!(
             "sealed {day}: {messages} messages in {bytes} bytes"
         )),
-        Did::MergedMonth {
+        Did::Merged {
             first_day,
             last_day,
         } => Some(format!("merged {first_day} to {last_day}")),

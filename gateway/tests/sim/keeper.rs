@@ -143,7 +143,7 @@ impl Keeper {
         self.piece = None;
         match ran {
             Ok(ran) => {
-                let is_sealed = matches!(ran.did, Did::Sealed { .. } | Did::MergedMonth { .. });
+                let is_sealed = matches!(ran.did, Did::Sealed { .. } | Did::Merged { .. });
                 self.sealed += u64::from(is_sealed);
                 self.due_ms = ran.next_ms;
                 ran.events.iter().for_each(|event| tell(event, hosts));

@@ -59,7 +59,7 @@ impl<D: Disk> ImportedBucket<D> {
         dictionary: Option<Bytes>,
     ) -> Result<Self, StoreError> {
         let path = paths.bucket(number, first_day, last_day);
-        let samples = dictionary.is_none().then(Samples::new);
+        let samples = dictionary.is_none().then(|| Samples::of(u64::MAX));
         let options = SealedOptions {
             number,
             first_day,

@@ -12,8 +12,13 @@ use crate::record::Record;
 
 /// Longest dictionary, in bytes.
 const DICTIONARY_BYTES_MAX: usize = 64 << 10;
-/// Most memory for samples, in bytes.
+/// A dictionary is this much shorter than what it is trained from.
+const SAMPLES_PER_DICTIONARY: usize = 64;
+/// Most and least memory for samples, in bytes.
 const SAMPLE_BYTES_MAX: usize = 4 << 20;
+const SAMPLE_BYTES_MIN: usize = 256 << 10;
+/// Of so many bytes of records, one is for samples: training takes longer than compressing.
+const RECORDS_PER_SAMPLE: u64 = 8;
 /// Records that make one sample: what a block repeats within itself needs no dictionary.
 const SAMPLE_RECORDS: u64 = 8;
 /// Longer records are no samples, in bytes.
@@ -49,6 +54,7 @@ impl DictionaryPlan {
 
 /// Records that a dictionary can be trained from, spread over all that were shown.
 pub(crate) struct Samples {
+    bytes_max: usize,
     bytes: Vec<u8>,
     sizes: Vec<usize>,
     /// Of so many runs of [`SAMPLE_RECORDS`], one is a sample.
@@ -58,9 +64,12 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// None yet.
-    pub(crate) fn new() -> Self {
+    /// None yet, of about so many bytes of records.
+    pub(crate) fn of(record_bytes: u64) -> Self {
+        let bytes_max = usize::try_from(record_bytes / RECORDS_PER_SAMPLE);
+        let bytes_max = bytes_max.unwrap_or(usize::MAX);
         Self {
+            bytes_max: bytes_max.clamp(SAMPLE_BYTES_MIN, SAMPLE_BYTES_MAX),
             bytes: Vec::new(),
             sizes: Vec::new(),
             stride: 1,
@@ -84,7 +93,7 @@ impl Samples {
             self.bytes.extend_from_slice(self.sample.bytes());
             self.sizes.push(self.sample.bytes().len());
             self.sample.clear();
-            if self.bytes.len() >= SAMPLE_BYTES_MAX {
+            if self.bytes.len() >= self.bytes_max {
                 self.thin_out();
             }
         }
@@ -93,7 +102,8 @@ impl Samples {
     /// Makes a dictionary; `None` if there is too little to learn from. Takes about a second of
     /// computing for all the samples that there may be.
     pub(crate) fn train(self) -> Option<Bytes> {
-        let trained = zstd::dict::from_continuous(&self.bytes, &self.sizes, DICTIONARY_BYTES_MAX);
+        let bytes_max = DICTIONARY_BYTES_MAX.min(self.bytes_max / SAMPLES_PER_DICTIONARY);
+        let trained = zstd::dict::from_continuous(&self.bytes, &self.sizes, bytes_max);
         let dictionary = trained.ok().filter(|bytes| !bytes.is_empty())?;
         DecoderDictionary::try_copy(&dictionary).ok()?;
         Some(dictionary.into())
@@ -157,7 +167,7 @@ mod tests {
 
     #[test]
     fn samples_are_bounded_and_spread() {
-        let mut samples = Samples::new();
+        let mut samples = Samples::of(1 << 30);
         for number in 1..100_000 {
             samples.show(&record(number));
             assert!(samples.bytes.len() < SAMPLE_BYTES_MAX);
@@ -170,8 +180,8 @@ mod tests {
 
     #[test]
     fn too_little_gives_no_dictionary() {
-        assert_eq!(Samples::new().train(), None);
-        let mut samples = Samples::new();
+        assert_eq!(Samples::of(1 << 30).train(), None);
+        let mut samples = Samples::of(1 << 30);
         (1..10).for_each(|number| samples.show(&record(number)));
         assert_eq!(samples.train(), None);
     }

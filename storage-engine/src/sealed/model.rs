@@ -279,7 +279,7 @@ fn records_longer_than_a_block() {
 #[test]
 fn with_a_dictionary() {
     let model = draw(4, 20, 100, 200);
-    let mut samples = Samples::new();
+    let mut samples = Samples::of(1 << 30);
     let records = model.iter().flat_map(|(.., records)| records);
     records.for_each(|record| samples.show(record));
     check(&model, Some(samples.train().unwrap()));

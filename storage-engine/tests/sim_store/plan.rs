@@ -169,6 +169,7 @@ fn maintenance(rng: &mut StdRng) -> MaintenanceConfig {
         merge_inputs_max: *choose(rng, &[2, 64]),
         zstd_level: 1,
         merge_months: rng.random_ratio(3, 4),
+        neighbours_bytes_max: *choose(rng, &[0, 60_000, 4 << 30]),
         retention: Retention {
             days_max: *choose(rng, &days_max),
             ..Retention::default()

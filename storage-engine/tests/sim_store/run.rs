@@ -397,7 +397,7 @@ impl Run {
         self.note(format_args!("{did:?}"));
         match did {
             Did::Sealed { .. } => self.outcome.sealed += 1,
-            Did::MergedMonth { .. } => self.outcome.merged += 1,
+            Did::Merged { .. } => self.outcome.merged += 1,
             Did::Dropped { .. } => self.outcome.dropped += 1,
             Did::Erased { .. } => self.outcome.erased += 1,
             _ => {}

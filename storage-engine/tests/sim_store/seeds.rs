@@ -58,7 +58,7 @@ impl Totals {
 
     fn print(&self, done: u64, seeds: u64) {
         eprintln!(
-            "{done} of {seeds} seeds: {} records acknowledged, {} days sealed, {} months merged, \
+            "{done} of {seeds} seeds: {} records acknowledged, {} days sealed, {} merges, \
              {} buckets dropped, {} rewritten to erase, {} power cuts, {} logs poisoned, \
              {} commits refused by a full disk, harm done in {} runs, {} of which did not open, \
              {} reads named it",

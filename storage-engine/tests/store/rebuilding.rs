@@ -167,7 +167,7 @@ fn one_lost_index_is_made_anew_whatever_is_sealed() {
             sealed.count(),
             DAYS.iter().filter(|one| **one < day).count()
         );
-        let merged = |did: &Did| matches!(did, Did::MergedMonth { .. });
+        let merged = |did: &Did| matches!(did, Did::Merged { .. });
         assert_eq!(done.iter().any(merged), day >= 14);
         let (report, before) = start(&disk).unwrap();
         assert_eq!(report.scanned, 0);
