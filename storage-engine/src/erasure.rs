@@ -174,7 +174,7 @@ fn tombstone(stored: Stored) -> Stored {
         ..create.clone()
     };
     Stored {
-        delete: Some(delete),
+        delete: Some(Box::new(delete)),
         ..Stored::new(create)
     }
 }

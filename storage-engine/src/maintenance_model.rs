@@ -64,7 +64,7 @@ pub(crate) type Seen = (AuthorKey, Bytes, Vec<(AuthorKey, Bytes)>);
 pub(crate) type View = BTreeMap<(ChannelKey, u64), Option<Seen>>;
 
 pub(crate) fn seen(stored: &Stored) -> Option<Seen> {
-    let text = stored.edit.as_ref().unwrap_or(&stored.create);
+    let text = stored.edit.as_deref().unwrap_or(&stored.create);
     let reactions = stored.reactions.iter();
     let reactions = reactions
         .map(|one| (one.author, one.body.clone()))

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 
 use crate::index::Query;
 use crate::key::{ChannelKey, MessageKey};
-use crate::record::Record;
 use crate::stored::Stored;
 
 /// A page of one channel.
@@ -116,8 +115,7 @@ impl Side {
 
 /// What a message counts for in a page.
 pub(crate) fn bytes_of(message: &Stored) -> usize {
-    let bytes: u64 = message.records().map(Record::bytes).sum();
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+    usize::try_from(message.bytes()).unwrap_or(usize::MAX)
 }
 
 impl Page {
@@ -187,7 +185,7 @@ impl Page {
             mut after,
             ..
         } = self;
-        let mut page: VecDeque<Stored> = VecDeque::new();
+        let mut page = VecDeque::with_capacity(before.messages.len() + after.messages.len());
         let mut bytes = 0;
         loop {
             let newer = after.messages.pop_front();
@@ -220,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::key::{AuthorKey, NonceKey};
-    use crate::record::RecordKind;
+    use crate::record::{Record, RecordKind};
 
     fn key(number: u64) -> MessageKey {
         MessageKey((u128::from(number) << 64).to_be_bytes())

@@ -15,10 +15,10 @@ use crate::record::{Record, RecordKind};
 pub struct Stored {
     /// Its creation; the body is empty once it was edited or deleted.
     pub create: Record,
-    /// The newest edit; its body is the message's.
-    pub edit: Option<Record>,
+    /// The newest edit; its body is the message's. Boxed, as most messages have none.
+    pub edit: Option<Box<Record>>,
     /// Its deletion.
-    pub delete: Option<Record>,
+    pub delete: Option<Box<Record>>,
     /// Reactions in force, in the order in which they were added.
     pub reactions: Vec<Record>,
 }
@@ -67,14 +67,14 @@ impl Stored {
             RecordKind::Create => unreachable!("a message is created once"),
             RecordKind::Edit => {
                 self.create.body = Bytes::new();
-                self.edit = Some(change);
+                self.edit = Some(Box::new(change));
             }
             RecordKind::Delete => {
                 self.create.body = Bytes::new();
                 self.create.author = AuthorKey::ZERO;
                 self.edit = None;
                 self.reactions.clear();
-                self.delete = Some(change);
+                self.delete = Some(Box::new(change));
             }
             RecordKind::ReactionAdd => {
                 if !self.reactions.iter().any(|known| is_same(known, &change)) {
@@ -94,15 +94,25 @@ impl Stored {
     /// The place of its last change that counts, or of its creation.
     #[must_use]
     pub fn rev(&self) -> u64 {
-        self.records().map(|record| record.rev).max().unwrap_or(0)
+        let changes = self.changes().map(|change| change.rev);
+        changes.fold(self.create.rev, u64::max)
+    }
+
+    /// Bytes of its records, headers included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let changes = self.changes().map(Record::bytes);
+        self.create.bytes() + changes.sum::<u64>()
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &Record> {
+        let edit = self.edit.as_deref().into_iter();
+        edit.chain(self.delete.as_deref()).chain(&self.reactions)
     }
 
     /// What is kept of it on disk, creation first, then in order of rev.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        let mut changes: Vec<&Record> = (self.edit.iter())
-            .chain(&self.delete)
-            .chain(&self.reactions)
-            .collect();
+        let mut changes: Vec<&Record> = self.changes().collect();
         changes.sort_by_key(|change| change.rev);
         std::iter::once(&self.create).chain(changes)
     }

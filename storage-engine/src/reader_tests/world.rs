@@ -315,7 +315,7 @@ pub(crate) async fn write_bucket<D: Disk>(
 /// Sealed files do not keep nonces.
 pub(crate) fn without_nonces(mut stored: Stored) -> Stored {
     stored.create.nonce = NonceKey::ZERO;
-    let changes = stored.edit.iter_mut().chain(&mut stored.delete);
+    let changes = (stored.edit.as_deref_mut().into_iter()).chain(stored.delete.as_deref_mut());
     for change in changes.chain(&mut stored.reactions) {
         change.nonce = NonceKey::ZERO;
     }

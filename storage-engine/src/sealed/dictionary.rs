@@ -25,6 +25,9 @@ const SAMPLE_RECORDS: u64 = 8;
 const RECORD_BYTES_MAX: u64 = 4 << 10;
 /// A dictionary is trained for files from so many bytes of records on.
 const TRAIN_BYTES_MIN: u64 = 1 << 20;
+/// A merge gets one of its own from so many bytes of records on: training costs as much as writing
+/// some 50 MiB.
+const RETRAIN_BYTES_MIN: u64 = 32 << 20;
 /// One that exists is copied into files from so many bytes of records on.
 const COPY_BYTES_MIN: u64 = 256 << 10;
 
@@ -40,10 +43,15 @@ pub(crate) enum DictionaryPlan {
 }
 
 impl DictionaryPlan {
-    /// What is due for a file with about this many bytes of records: a merged month gets a new
-    /// dictionary, a day shares an older one as long as there is one.
+    /// What is due for a file with about this many bytes of records: a large merge gets a new
+    /// dictionary, all else shares an older one as long as there is one.
     pub(crate) fn of(is_merge: bool, record_bytes: u64, has_older: bool) -> Self {
-        let is_trained = record_bytes >= TRAIN_BYTES_MIN && (is_merge || !has_older);
+        let bytes_min = match has_older {
+            true if is_merge => RETRAIN_BYTES_MIN,
+            true => u64::MAX,
+            false => TRAIN_BYTES_MIN,
+        };
+        let is_trained = record_bytes >= bytes_min;
         match (is_trained, has_older) {
             (true, _) => Self::Train,
             (false, true) if record_bytes >= COPY_BYTES_MIN => Self::Copy,
@@ -149,7 +157,7 @@ mod tests {
 
     #[test]
     fn plans() {
-        let big = 5 << 20;
+        let (big, huge) = (5 << 20, 50 << 20);
         assert_eq!(DictionaryPlan::of(false, 1000, false), DictionaryPlan::None);
         assert_eq!(DictionaryPlan::of(true, 1000, true), DictionaryPlan::None);
         assert_eq!(
@@ -162,7 +170,9 @@ mod tests {
         );
         assert_eq!(DictionaryPlan::of(false, big, false), DictionaryPlan::Train);
         assert_eq!(DictionaryPlan::of(false, big, true), DictionaryPlan::Copy);
-        assert_eq!(DictionaryPlan::of(true, big, true), DictionaryPlan::Train);
+        assert_eq!(DictionaryPlan::of(true, big, true), DictionaryPlan::Copy);
+        assert_eq!(DictionaryPlan::of(true, huge, true), DictionaryPlan::Train);
+        assert_eq!(DictionaryPlan::of(false, huge, true), DictionaryPlan::Copy);
     }
 
     #[test]

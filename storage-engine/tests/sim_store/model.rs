@@ -183,7 +183,7 @@ impl Message {
 impl From<&Stored> for Message {
     fn from(stored: &Stored) -> Self {
         let create = &stored.create;
-        let text = stored.edit.as_ref().unwrap_or(create);
+        let text = stored.edit.as_deref().unwrap_or(create);
         let reaction = |record: &Record| (record.rev, record.author, record.body.clone());
         let is_deleted = stored.is_deleted();
         Self {
