@@ -84,7 +84,7 @@ fn measure(directory: &Path, commits: u32) -> Result<Vec<Rates>, Failure> {
         let config = StoreConfig::default();
         let Recovered {
             index, segments, ..
-        } = recover(&disk, place.path(), &config, Day(0)).await?;
+        } = recover(&disk, place.path(), &config).await?;
         let only = LogPlace {
             shard: 0,
             shards: 1,

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{BLOCK_BYTES, StoreConfig};
 use crate::format::{FRAME_HEADER_BYTES, FRAME_MAGIC, RECORD_HEADER_BYTES, RecordView};
-use crate::maintenance::sealed_through;
 use crate::manifest::{ManifestBucket, ManifestErasure, ManifestHeader};
-use crate::recovery::recover;
+use crate::recovery::{recover, sealed_through};
 pub use crate::sealed::any_bytes::as_sealed;
-use crate::segment::Day;
+use crate::segment::Paths;
 use crate::sim_disk::{SimDisk, SimLatency};
 
 const ROOT: &str = "/data";
@@ -64,7 +63,7 @@ pub fn as_manifest(bytes: &[u8]) {
 fn check_manifest(bytes: &[u8]) {
     let disk = SimDisk::new(0, SimLatency::default());
     disk.put(Path::new(MANIFEST), bytes);
-    let load = || disk.run(sealed_through(&disk, Path::new(ROOT)));
+    let load = || disk.run(sealed_through(&disk, &Paths::new(Path::new(ROOT))));
     if let Ok(day) = load() {
         assert_eq!(
             load().ok(),
@@ -105,7 +104,7 @@ fn check_store(files: &[(&str, &[u8])]) {
     }
     let config = StoreConfig::small();
     let before = image(&disk);
-    let open = || disk.run(recover(&disk, Path::new(ROOT), &config, Day(0)));
+    let open = || disk.run(recover(&disk, Path::new(ROOT), &config));
     let Ok(first) = open() else {
         assert!(before == image(&disk), "a refusal changes nothing");
         return;

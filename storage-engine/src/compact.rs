@@ -11,7 +11,7 @@ use crate::config::{MaintenanceConfig, StoreConfig};
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::event::{Did, Event, Progress};
-use crate::maintenance::{Maintenance, sealed_through};
+use crate::maintenance::Maintenance;
 use crate::recovery::recover;
 
 /// Seals ended days, merges ended months, drops what is kept no longer and erases what waits for
@@ -27,8 +27,7 @@ pub async fn compact<D: Disk>(
     now_ms: u64,
     mut on_done: impl FnMut(Did),
 ) -> Result<Progress, StoreError> {
-    let through = sealed_through(disk, root).await?;
-    let recovered = recover(disk, root, store, through).await?;
+    let recovered = recover(disk, root, store).await?;
     let segments = &recovered.segments;
     let maintenance = Maintenance::open(disk.clone(), root, *store, *config, 1, segments).await?;
     loop {

@@ -1,11 +1,13 @@
 //! Holding channels against their limits: at most once a day every bucket is looked at, from the
-//! newest to the oldest, and written anew if a channel in it is to lose something.
+//! newest to the oldest, and then those in which a channel is to lose something are written anew,
+//! from the oldest to the newest.
 //!
 //! It leaves out a channel's whole part of a bucket, or nothing: single messages are cut when a
 //! bucket is written anyway.
 //!
-//! Invariants: looking at a bucket reads its directory in memory only; after a crash the round
-//! begins anew, which changes nothing but time.
+//! Invariants: what a channel loses goes in the order in which it was written, so that no message
+//! outlives the change that deleted it; looking at a bucket reads its directory in memory only;
+//! after a crash the round begins anew, which changes nothing but time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,45 +49,98 @@ impl Cuts {
 }
 
 /// A round under way.
-pub(crate) struct Compaction {
+pub(crate) enum Compaction {
     /// Buckets from this day on have been looked at.
-    looked_from: Day,
+    Looking { from: Day, seen: Seen },
+    /// Buckets up to this day have lost what they are to lose.
+    Cutting {
+        through: Day,
+        leaving: HashMap<ChannelKey, Day>,
+    },
+}
+
+/// What was found in the buckets that were looked at.
+#[derive(Default)]
+pub(crate) struct Seen {
     /// Bytes in them, of channels that have such a limit.
     bytes: HashMap<ChannelKey, u64>,
+    /// The last day of the newest bucket that a channel leaves: it leaves all older ones, too.
+    leaving: HashMap<ChannelKey, Day>,
 }
 
 impl<D: Disk> Maintenance<D> {
-    /// Looks at the next bucket, if a round is due or under way.
+    /// Looks at the next bucket or cuts in it, if a round is due or under way.
     pub(crate) async fn cut_next(&self, now_ms: u64) -> Result<Option<Piece<D>>, StoreError> {
-        let Some(mut round) = self.take_round(now_ms) else {
-            return Ok(None);
+        match self.take_round(now_ms) {
+            None => Ok(None),
+            Some(Compaction::Looking { from, seen }) => Ok(Some(self.look(from, seen, now_ms))),
+            Some(Compaction::Cutting { through, leaving }) => {
+                self.cut(through, leaving, now_ms).await.map(Some)
+            }
+        }
+    }
+
+    fn look(&self, from: Day, mut seen: Seen, now_ms: u64) -> Piece<D> {
+        let newest = {
+            let state = self.state.borrow();
+            let buckets = state.manifest.buckets.iter().rev();
+            buckets.copied().find(|bucket| bucket.last_day < from)
         };
-        let Some(bucket) = self.newest_before(round.looked_from) else {
+        let (did, round) = match newest {
+            None => (
+                Did::Looked {
+                    channels: seen.leaving.len(),
+                },
+                Compaction::Cutting {
+                    through: Day(0),
+                    leaving: seen.leaving,
+                },
+            ),
+            Some(bucket) => {
+                self.look_into(&bucket, &mut seen, now_ms);
+                let from = bucket.first_day;
+                (
+                    Did::Held { first_day: from },
+                    Compaction::Looking { from, seen },
+                )
+            }
+        };
+        self.state.borrow_mut().compaction = Some(round);
+        (did, Vec::new())
+    }
+
+    /// Writes the oldest bucket anew that a channel leaves and that was not yet.
+    async fn cut(
+        &self,
+        through: Day,
+        leaving: HashMap<ChannelKey, Day>,
+        now_ms: u64,
+    ) -> Result<Piece<D>, StoreError> {
+        let Some((bucket, cuts)) = self.oldest_to_cut(through, &leaving) else {
             self.replace_manifest(|manifest| manifest.compacted_ms = now_ms)
                 .await?;
-            return Ok(Some((Did::HeldAll, Vec::new())));
+            return Ok((Did::HeldAll, Vec::new()));
         };
-        round.looked_from = bucket.first_day;
-        let cuts = self.cuts_in(&bucket, &mut round, now_ms);
         let channels = cuts.own_ms.len();
-        let mut events = Vec::new();
-        if channels > 0 {
-            let policy = Policy {
-                cuts,
-                ..Policy::default()
-            };
-            let fresh = self
-                .rewrite(&[bucket], policy, bucket.erased_through)
-                .await?;
-            events.push(self.install(&fresh, Vec::new()).await?);
-            self.state.borrow_mut().progress.buckets_rewritten += 1;
-        }
-        self.state.borrow_mut().compaction = Some(round);
-        let did = Did::Held {
+        let policy = Policy {
+            cuts,
+            ..Policy::default()
+        };
+        let fresh = self
+            .rewrite(&[bucket], policy, bucket.erased_through)
+            .await?;
+        let installed = self.install(&fresh, Vec::new()).await?;
+        let mut state = self.state.borrow_mut();
+        state.progress.buckets_rewritten += 1;
+        state.compaction = Some(Compaction::Cutting {
+            through: bucket.last_day,
+            leaving,
+        });
+        let did = Did::Cut {
             first_day: bucket.first_day,
             channels,
         };
-        Ok(Some((did, events)))
+        Ok((did, vec![installed]))
     }
 
     /// The round under way, or a new one if one is due. On failure it begins anew.
@@ -96,37 +151,57 @@ impl<D: Disk> Maintenance<D> {
         let is_limited =
             has_limits(&self.config.retention.channel) || state.limits.values().any(has_limits);
         state.compaction.take().or_else(|| {
-            (is_limited && now_ms >= due_ms).then(|| Compaction {
-                looked_from: Day(u32::MAX),
-                bytes: HashMap::new(),
+            (is_limited && now_ms >= due_ms).then(|| Compaction::Looking {
+                from: Day(u32::MAX),
+                seen: Seen::default(),
             })
         })
     }
 
-    fn newest_before(&self, day: Day) -> Option<Bucket> {
-        let state = self.state.borrow();
-        let buckets = state.manifest.buckets.iter().rev();
-        buckets.copied().find(|bucket| bucket.last_day < day)
-    }
-
-    /// The channels that leave this bucket.
-    fn cuts_in(&self, bucket: &Bucket, round: &mut Compaction, now_ms: u64) -> Cuts {
+    /// Notes the channels that leave this bucket.
+    fn look_into(&self, bucket: &Bucket, seen: &mut Seen, now_ms: u64) {
         let file = Arc::clone(&self.state.borrow().open[&bucket.number]);
-        let mut cuts = Cuts::default();
         for run in file.channels() {
             let limits = self.limits_of(run.channel);
             let is_old =
                 (limits.days_max).is_some_and(|days| is_over(bucket.last_day, days, now_ms));
             let is_much = limits.bytes_max.is_some_and(|max| {
-                let newer = round.bytes.entry(run.channel).or_default();
+                let newer = seen.bytes.entry(run.channel).or_default();
                 let is_much = *newer >= max;
                 *newer += run.bytes;
                 is_much
             });
             if is_old || is_much {
-                cuts.own_ms.insert(run.channel, Cuts::WHOLE_MS);
+                seen.leaving.entry(run.channel).or_insert(bucket.last_day);
             }
         }
-        cuts
+    }
+
+    /// The oldest bucket behind `through` that channels leave, and these. A bucket that was merged
+    /// with newer ones since it was looked at is left for the next round.
+    fn oldest_to_cut(
+        &self,
+        through: Day,
+        leaving: &HashMap<ChannelKey, Day>,
+    ) -> Option<(Bucket, Cuts)> {
+        let state = self.state.borrow();
+        let buckets = state.manifest.buckets.iter();
+        let mut buckets = buckets.filter(|bucket| bucket.first_day > through);
+        buckets.find_map(|bucket| {
+            let file = &state.open[&bucket.number];
+            let gone = |channel: &ChannelKey| {
+                let is_due = leaving
+                    .get(channel)
+                    .is_some_and(|day| bucket.last_day <= *day);
+                is_due.then_some((*channel, Cuts::WHOLE_MS))
+            };
+            let gone = file.channels().filter_map(|run| gone(&run.channel));
+            let own_ms: HashMap<ChannelKey, u64> = gone.collect();
+            let cuts = Cuts {
+                own_ms,
+                ..Cuts::default()
+            };
+            (!cuts.own_ms.is_empty()).then_some((*bucket, cuts))
+        })
     }
 }

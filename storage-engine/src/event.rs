@@ -213,10 +213,20 @@ pub enum Did {
     Held {
         /// Its first day.
         first_day: Day,
-        /// Channels that left it: it was written anew if there are any.
+    },
+    /// All buckets were; next, those that channels leave are written anew.
+    Looked {
+        /// Channels that leave a bucket.
         channels: usize,
     },
-    /// All channels were held against their limits.
+    /// A bucket was written anew without channels that are beyond their limits.
+    Cut {
+        /// Its first day.
+        first_day: Day,
+        /// Channels that left it.
+        channels: usize,
+    },
+    /// No bucket holds what is beyond its channel's limits.
     HeldAll,
     /// The catalog was replaced.
     Checkpointed,

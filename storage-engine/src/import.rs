@@ -117,11 +117,8 @@ impl<D: Disk> Importer<D> {
     /// As [`recover`].
     pub async fn open(disk: &D, root: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
         let paths = Paths::new(root);
-        let manifest = match crate::inspect::is_store(disk, root).await {
-            true => Manifest::load(disk, &paths).await?,
-            false => Manifest::default(),
-        };
-        let recovered = recover(disk, root, config, manifest.sealed_through).await?;
+        let recovered = recover(disk, root, config).await?;
+        let manifest = Manifest::load(disk, &paths).await?;
         crate::inspect::prepare(disk, root).await?;
         let Recovered {
             index,

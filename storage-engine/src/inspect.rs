@@ -86,11 +86,6 @@ pub async fn lock<D: Disk>(disk: &D, root: &Path) -> Result<StoreLock, StoreErro
     disk.lock(&Paths::new(root).lock()).await
 }
 
-/// Whether there is a manifest's directory: a store that has been opened by this version.
-pub(crate) async fn is_store<D: Disk>(disk: &D, root: &Path) -> bool {
-    disk.list(&Paths::new(root).manifests()).await.is_ok()
-}
-
 /// Makes the directories of a store that an older version left, or that is new.
 ///
 /// # Errors

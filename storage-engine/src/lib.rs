@@ -110,7 +110,7 @@ pub use index::{Head, Index, Query, SharedIndex};
 pub use inspect::{BucketView, ConsumerView, Inspection, SegmentView, inspect, lock, prepare};
 pub use key::{AuthorKey, ChannelKey, MessageKey, NonceKey, SegmentId};
 pub use log::{Log, LogPlace, Synced};
-pub use maintenance::{Maintenance, sealed_through};
+pub use maintenance::Maintenance;
 pub use page::PageQuery;
 pub use place::Place;
 pub use prepared::{Encoder, Prepared};

@@ -419,20 +419,6 @@ impl<D: Disk> Maintenance<D> {
     }
 }
 
-/// Up to which day a data directory is sealed, for [`crate::recover`]; day 0 if nothing is.
-///
-/// # Errors
-/// If the disk fails, or the manifest is damaged.
-pub async fn sealed_through<D: Disk>(disk: &D, root: &Path) -> Result<Day, StoreError> {
-    let paths = Paths::new(root);
-    disk.create_dir(root).await?;
-    disk.create_dir(&paths.manifests()).await?;
-    // A manifest that was replaced just before the end may not be durable yet, and what it makes
-    // obsolete will be removed.
-    disk.sync_dir(&paths.manifests()).await?;
-    Ok(Manifest::load(disk, &paths).await?.sealed_through)
-}
-
 async fn create_directories<D: Disk>(disk: &D, paths: &Paths) -> Result<(), StoreError> {
     disk.create_dir(&paths.manifests()).await?;
     disk.create_dir(&paths.sealed()).await?;

@@ -22,7 +22,7 @@ use crate::event::{Did, Event, Ran};
 use crate::index::Index;
 use crate::key::{ChannelKey, SegmentId};
 use crate::log::{Log, LogPlace};
-use crate::maintenance::{Maintenance, sealed_through};
+use crate::maintenance::Maintenance;
 use crate::maintenance_model::{
     DAY_MS, FIRST_DAY, Model, Sim, View, assert_same, author, channel, is_between, records, root,
     seen,
@@ -70,8 +70,7 @@ fn owner(channel: ChannelKey, shards: u16) -> usize {
 
 /// Opens a store and reads all of it.
 async fn start(disk: &SimDisk, shards: u16, now_ms: u64) -> Result<(Node, View), StoreError> {
-    let through = sealed_through(disk, root()).await?;
-    let recovered = recover(disk, root(), &tiny(), through).await?;
+    let recovered = recover(disk, root(), &tiny()).await?;
     let Recovered {
         index,
         segments,
@@ -87,7 +86,7 @@ async fn start(disk: &SimDisk, shards: u16, now_ms: u64) -> Result<(Node, View),
         let place = LogPlace {
             shard,
             shards,
-            sealed_through: through,
+            sealed_through: recovered.sealed_through,
         };
         let index = Rc::new(RefCell::new(part));
         let log = Log::open(

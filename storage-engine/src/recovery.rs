@@ -22,6 +22,7 @@ use crate::disk::{Disk, StoreLock};
 use crate::error::StoreError;
 use crate::index::Index;
 use crate::key::SegmentId;
+use crate::manifest::Manifest;
 use crate::scan::Candidate;
 use crate::segment::{Day, Paths, SegmentTable};
 use nonces::Nonces;
@@ -64,6 +65,8 @@ pub struct Recovered {
     pub newest_ms: u64,
     /// All segments of days that are not sealed.
     pub segments: SegmentTable,
+    /// Days up to this one are sealed: no segment of them counts any more; day 0 if none is.
+    pub sealed_through: Day,
     /// Records within the configured time before the newest one, if they carry a nonce, in order
     /// of their keys.
     pub recent: Vec<RecentNonce>,
@@ -74,7 +77,7 @@ pub struct Recovered {
 }
 
 /// Opens the data directory `root`, creating it if its parent exists. To be called once, before
-/// any log is opened. Segments of days up to `sealed_through` are obsolete (day 0: none are).
+/// any log is opened.
 ///
 /// # Errors
 /// [`StoreError::Locked`] if another process has it. [`StoreError::Corrupt`] and its relatives if
@@ -88,13 +91,13 @@ pub async fn recover<D: Disk>(
     disk: &D,
     root: &Path,
     config: &StoreConfig,
-    sealed_through: Day,
 ) -> Result<Recovered, StoreError> {
     config.assert_consistent();
     let paths = Paths::new(root);
     create_root(disk, paths.root()).await?;
     let lock = disk.lock(&paths.lock()).await?;
     create_directories(disk, &paths).await?;
+    let sealed_through = sealed_through(disk, &paths).await?;
     let notes = Notes::load(disk, &paths).await?;
     let found = survey(disk, &paths).await?;
     let ends = recorded_ends(&notes, &found.candidates, &paths, sealed_through)?;
@@ -125,9 +128,19 @@ pub async fn recover<D: Disk>(
         index: recovery.index,
         recent: recovery.nonces.finish(),
         segments,
+        sealed_through,
         report,
         lock,
     })
+}
+
+/// Up to which day the store is sealed; day 0 if nothing is.
+pub(crate) async fn sealed_through<D: Disk>(disk: &D, paths: &Paths) -> Result<Day, StoreError> {
+    disk.create_dir(&paths.manifests()).await?;
+    // A manifest that was replaced just before the end may not be durable yet, and what it makes
+    // obsolete will be removed.
+    disk.sync_dir(&paths.manifests()).await?;
+    Ok(Manifest::load(disk, paths).await?.sealed_through)
 }
 
 /// What is known while a directory is being judged.

@@ -15,7 +15,7 @@ use glommio::task::JoinHandle;
 use throng_storage_engine::{
     ChannelKey, Did, Event, GlommioDisk, Log, LogPlace, Maintenance, MaintenanceConfig, PageQuery,
     Query, Reader, Record, SegmentId, SharedIndex, StoreConfig, StoreError, StoreLock, Upkeep,
-    View, recover, sealed_through,
+    View, recover,
 };
 
 use super::engine::{Ask, Engine, Failure, Limits, PAGE_MESSAGES, PageMessage};
@@ -47,8 +47,7 @@ impl Engine for Throng {
     async fn open(directory: &Path, limits: Limits) -> Result<Self, Failure> {
         let config = config(limits);
         let disk = GlommioDisk::at(directory).await?;
-        let sealed_through = sealed_through(&disk, directory).await?;
-        let recovered = recover(&disk, directory, &config, sealed_through).await?;
+        let recovered = recover(&disk, directory, &config).await?;
         let segments = recovered.segments;
         let (upkeep, one) = (MaintenanceConfig::default(), 1);
         let maintenance =
@@ -56,7 +55,7 @@ impl Engine for Throng {
         let place = LogPlace {
             shard: 0,
             shards: 1,
-            sealed_through,
+            sealed_through: recovered.sealed_through,
         };
         let index = Rc::new(RefCell::new(recovered.index));
         let newest_ms = recovered.newest_ms;

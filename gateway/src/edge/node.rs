@@ -24,7 +24,7 @@ use throng_protocol::{ChannelId, Rev, Seq};
 use throng_router::{Topic, Topology};
 use throng_storage_engine::{
     Buckets, GlommioDisk, Index, Log, LogPlace, MaintenanceConfig, Reader, RecentNonce, Recovered,
-    Retention, SegmentTable, StoreConfig, StoreError, View, recover, sealed_through,
+    Retention, SegmentTable, StoreConfig, StoreError, View, recover,
 };
 
 use super::clock::NodeClock;
@@ -400,8 +400,7 @@ fn recover_store(config: &Config) -> Result<Recovered, NodeError> {
         .io_memory(512 << 10)
         .spawn(move || async move {
             let disk = GlommioDisk::at(&root).await?;
-            let sealed_through = sealed_through(&disk, &root).await?;
-            recover(&disk, &root, &store, sealed_through).await
+            recover(&disk, &root, &store).await
         })
         .map_err(|error| executor(error.to_string()))?;
     let recovered = recovery

@@ -22,7 +22,7 @@ use throng_router::{Topic, Topology};
 use throng_storage_engine::{
     ChannelKey, Index, Live, Log, LogPlace, Maintenance, MaintenanceConfig, PageQuery, Query,
     Reader, Recent, RecentNonce, Recovered, SegmentTable, SimDisk, StoreConfig, StoreError,
-    StoreLock, View, recover, sealed_through,
+    StoreLock, View, recover,
 };
 
 use crate::journal::StoreTasks;
@@ -99,7 +99,7 @@ pub(crate) async fn start(
     wall_ms: u64,
 ) -> Result<Found, StoreError> {
     let root = Path::new(ROOT);
-    let recovered = recover(&disk, root, &store, sealed_through(&disk, root).await?).await?;
+    let recovered = recover(&disk, root, &store).await?;
     let torn = recovered.report.torn.len();
     let at_least_ms = recovered.newest_ms + 1;
     let segments = recovered.segments.clone();
@@ -199,7 +199,7 @@ pub(crate) async fn read_log(
     store: StoreConfig,
 ) -> Result<BTreeMap<ChannelId, Vec<Entry>>, StoreError> {
     let root = Path::new(ROOT);
-    let recovered = recover(&disk, root, &store, sealed_through(&disk, root).await?).await?;
+    let recovered = recover(&disk, root, &store).await?;
     let maintenance = open_maintenance(&disk, store, 1, &recovered.segments).await?;
     let (index, segments) = (recovered.index, &recovered.segments);
     Ok(read_all(&disk, index, &maintenance, segments, store)

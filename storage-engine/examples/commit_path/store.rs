@@ -27,7 +27,7 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) async fn open(disk: &GlommioDisk, root: &Path) -> Result<Self, Failure> {
         let config = StoreConfig::default();
-        let recovered = recover(disk, root, &config, Day(0)).await?;
+        let recovered = recover(disk, root, &config).await?;
         let place = LogPlace {
             shard: 0,
             shards: 1,

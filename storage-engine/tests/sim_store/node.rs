@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use throng_storage_engine::{
     ChannelKey, CommitError, Day, Did, Erasure, Event, Head, HotSegment, Log, LogPlace,
     Maintenance, MaintenanceConfig, PageQuery, Query, Ran, Reader, Record, RecoveryReport, SimDisk,
-    StoreConfig, StoreError, StoreLock, Stored, Upkept, View, recover, sealed_through,
+    StoreConfig, StoreError, StoreLock, Stored, Upkept, View, recover,
 };
 
 pub(crate) fn root() -> &'static Path {
@@ -96,8 +96,7 @@ impl Node {
         now_ms: u64,
     ) -> Result<Self, StoreError> {
         let config = setup.store;
-        let sealed_through = sealed_through(disk, root()).await?;
-        let found = recover(disk, root(), &config, sealed_through).await?;
+        let found = recover(disk, root(), &config).await?;
         let segments = &found.segments;
         let (disk, maintenance) = (disk.clone(), setup.maintenance);
         let maintenance =
@@ -109,7 +108,7 @@ impl Node {
             let place = LogPlace {
                 shard,
                 shards,
-                sealed_through,
+                sealed_through: found.sealed_through,
             };
             let (disk, index) = (disk.clone(), Rc::new(RefCell::new(index)));
             let log = Log::open(disk.clone(), root(), config, place, segments, index, now_ms);

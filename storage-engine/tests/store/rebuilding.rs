@@ -8,7 +8,6 @@ use std::rc::Rc;
 use throng_storage_engine::{
     Damage, Did, Disk, Log, LogPlace, Maintenance, MaintenanceConfig, PageQuery, Query, Reader,
     RecordKind, RecoveryReport, SimDisk, SimLatency, StoreError, Stored, View, compact, recover,
-    sealed_through,
 };
 
 use crate::world::{DAY_MS, START_MS, World, channel, open, root, send, tiny};
@@ -102,8 +101,7 @@ fn pages(reader: &Reader<SimDisk>, disk: &SimDisk) -> Vec<Vec<Stored>> {
 /// Starts a node on the store; what recovery reported, and all pages.
 fn start(disk: &SimDisk) -> Result<(RecoveryReport, Vec<Vec<Stored>>), StoreError> {
     let (report, reader) = disk.run(async {
-        let through = sealed_through(disk, root()).await?;
-        let recovered = recover(disk, root(), &tiny(), through).await?;
+        let recovered = recover(disk, root(), &tiny()).await?;
         let segments = &recovered.segments;
         let config = MaintenanceConfig::default();
         let maintenance = Maintenance::open(disk.clone(), root(), tiny(), config, 1, segments);
@@ -111,7 +109,7 @@ fn start(disk: &SimDisk) -> Result<(RecoveryReport, Vec<Vec<Stored>>), StoreErro
         let place = LogPlace {
             shard: 0,
             shards: 1,
-            sealed_through: through,
+            sealed_through: recovered.sealed_through,
         };
         let index = Rc::new(RefCell::new(recovered.index));
         let now_ms = recovered.newest_ms;

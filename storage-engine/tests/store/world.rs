@@ -73,7 +73,8 @@ impl<D: Disk> World<D> {
             newest_ms,
             recent,
             lock,
-        } = recover(disk, root, &config, Day(0)).await?;
+            ..
+        } = recover(disk, root, &config).await?;
         let now_ms = now_ms.max(newest_ms);
         let mut logs = Vec::new();
         let owner = |channel: ChannelKey| usize::from(channel.0[0]) % usize::from(shards);
