@@ -128,7 +128,8 @@ pub struct Store {
     pub retention_days: u32,
     /// Bytes of sealed days that are kept, the oldest go first; 0 = no limit.
     pub retention_bytes: u64,
-    /// Whether the sealed days of a month that has ended become one file.
+    /// Whether the sealed days of a month that has ended become one file, and small neighbouring
+    /// files a larger one.
     pub merge_months: bool,
 }
 
