@@ -19,6 +19,9 @@ use crate::sealed::Samples;
 use crate::segment::{Day, Paths, SegmentInfo};
 use crate::segment_index::SegmentIndex;
 
+/// So many records are brought into the processor's cache together.
+const TOUCHED_RECORDS: usize = 16;
+
 /// Records in order of (channel, seq, rev).
 pub(crate) struct SortedSegments {
     /// One after the other, as in the segments.
@@ -88,10 +91,27 @@ impl SortedSegments {
 
     /// The next record.
     pub(crate) fn next(&mut self) -> Option<Record> {
+        if self.next.is_multiple_of(TOUCHED_RECORDS) {
+            self.touch();
+        }
         let position = self.order.get(self.next)?;
         let record = self.record(position);
         self.next += 1;
         Some(record)
+    }
+
+    /// Brings the next few records into the processor's cache: they lie anywhere, and are waited
+    /// for together here, one after the other later.
+    fn touch(&self) {
+        let ahead = self.order[self.next..].iter().take(TOUCHED_RECORDS);
+        let touched = ahead.fold(0, |touched, position| {
+            let lines = [0, 64, 128, 192].map(|at| self.records.get(position.offset + at));
+            lines
+                .into_iter()
+                .flatten()
+                .fold(touched, |sum, byte| sum ^ byte)
+        });
+        std::hint::black_box(touched);
     }
 
     fn record(&self, position: &Position) -> Record {
