@@ -5,7 +5,7 @@
 //!
 //! Invariants: no message is lost, doubled or moved: what would be is an error; changes of
 //! messages that are in no input come before the channel's messages; memory is one record of
-//! each input, and one message with at most so many changes that do not count any more as do.
+//! each input, and one message with its changes, which are folded as they come when they are many.
 
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;

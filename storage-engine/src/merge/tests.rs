@@ -117,7 +117,7 @@ fn many_parts_are_merged_within_little_memory() {
     });
 }
 
-/// Merges inputs of one channel and folds them, without and with a merge of their parts before.
+/// Merges inputs of one channel and folds them.
 fn check_folded(inputs: &[Vec<Record>], expected: &[Record]) {
     let disk = new_disk();
     disk.run(async {
@@ -167,9 +167,9 @@ fn a_message_with_very_many_changes_folds_as_if_at_once() {
 
 #[test]
 fn very_many_changes_of_an_older_message_do_what_all_of_them_do() {
-    let disk_free = Policy::default().orphans(changes(2));
-    assert!(disk_free.len() < 100);
-    check_folded(&spread(changes(2)), &disk_free);
+    let expected = Policy::default().orphans(changes(2));
+    assert!(expected.len() < 100);
+    check_folded(&spread(changes(2)), &expected);
 }
 
 #[test]

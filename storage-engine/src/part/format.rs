@@ -143,15 +143,15 @@ pub(super) enum Next {
 impl Next {
     /// Reads it; `None` if it is neither.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes.first_chunk::<4>()? {
-            &BLOCK_MAGIC => {
+        match *bytes.first_chunk::<4>()? {
+            BLOCK_MAGIC => {
                 let (block, _) = PartBlock::read_from_prefix(bytes).ok()?;
                 let raw_bytes = block.raw_bytes.get() as usize;
                 let is_sane = raw_bytes <= PART_BLOCK_BYTES_MAX
                     && block.bytes.get() as usize <= zstd::zstd_safe::compress_bound(raw_bytes);
                 is_sane.then_some(Self::Block(block))
             }
-            &END_MAGIC => Some(Self::End(PartEnd::read_from_prefix(bytes).ok()?.0)),
+            END_MAGIC => Some(Self::End(PartEnd::read_from_prefix(bytes).ok()?.0)),
             _ => None,
         }
     }
