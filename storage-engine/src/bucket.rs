@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -19,11 +20,14 @@ use crate::maintenance::{Fresh, Maintenance};
 use crate::manifest::Bucket;
 use crate::merge::{Merge, Source};
 use crate::policy::Policy;
-use crate::sealed::{DictionaryPlan, Samples, SealedOptions, SealedSummary, SealedWriter};
+use crate::sealed::{
+    DictionaryPlan, Samples, Sealed, SealedOptions, SealedStream, SealedSummary, SealedWriter,
+};
 use crate::segment::{Day, parse_file_name};
 
-/// Bytes of records that each input shows to the training of a dictionary.
+/// Bytes of records that each input shows to the training of a dictionary, and all of them.
 const SAMPLE_BYTES: u64 = 4 << 20;
+const SAMPLE_BYTES_OF_ALL: u64 = 256 << 20;
 
 /// The days of a bucket.
 #[derive(Clone, Copy, Debug)]
@@ -113,10 +117,21 @@ impl<D: Disk> Maintenance<D> {
         let mut sources = Vec::with_capacity(buckets.len());
         for bucket in buckets {
             let file = self.state.borrow().open[&bucket.number].clone();
-            sources.push(self.stream(&file).await?);
+            sources.push(self.stream(&file, buckets.len()).await?);
         }
         self.write_bucket(days, sources, policy, erased_through)
             .await
+    }
+
+    /// A bucket as one of several inputs that are read at once.
+    pub(crate) async fn stream(
+        &self,
+        file: &Arc<Sealed<D::Mapped>>,
+        inputs: usize,
+    ) -> Result<Source<D>, StoreError> {
+        let piece_bytes = self.config.piece_bytes(inputs);
+        let stream = SealedStream::open_in_pieces(&self.disk, Arc::clone(file), piece_bytes);
+        Ok(Source::Bucket(stream.await?))
     }
 
     /// The dictionary for a bucket: none, the newest there is, or one made for it.
@@ -135,8 +150,10 @@ impl<D: Disk> Maintenance<D> {
             DictionaryPlan::Copy => Ok(newest),
             DictionaryPlan::Train => {
                 let mut samples = Samples::of(bytes);
+                let share = SAMPLE_BYTES_OF_ALL / sources.len().max(1) as u64;
                 for source in sources {
-                    source.show(&self.disk, &mut samples, SAMPLE_BYTES).await?;
+                    let bytes = SAMPLE_BYTES.min(share);
+                    source.show(&self.disk, &mut samples, bytes).await?;
                 }
                 Ok(samples.train())
             }
@@ -248,7 +265,7 @@ async fn drain<D: Disk>(
             writer.begin_channel(kept.channel, kept.links.prev, kept.links.prev_changes);
             channel = Some(kept.channel);
         }
-        for record in &kept.records {
+        for record in kept.records {
             writer.push(record).await?;
         }
     }

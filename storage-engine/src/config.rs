@@ -212,10 +212,10 @@ pub struct Retention {
 
 /// The limits of what is done with ended days. Sizes in bytes, times in milliseconds.
 ///
-/// Memory at its peak is what is sorted (`sort_bytes_max` and 48 bytes a record), or else 2 MiB for
-/// each input that is merged (`merge_inputs_max`); beside that 5 MiB of samples for a dictionary,
-/// 1 MiB for writing, and the index of the bucket that is written: 72 bytes for each channel, 44
-/// for each block of 16 KiB.
+/// Memory at its peak is what is sorted (`sort_bytes_max` and 48 bytes a record), or else what is
+/// merged (`merge_bytes_max` and 32 KiB for each of at most `merge_inputs_max` inputs); beside that
+/// 5 MiB of samples for a dictionary, 1 MiB for writing, and the index of the bucket that is
+/// written: 72 bytes for each channel, 44 for each block of 16 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct MaintenanceConfig {
     /// How long after its end a day is sealed, so that commits begun before midnight are in.
@@ -225,6 +225,9 @@ pub struct MaintenanceConfig {
     pub sort_bytes_max: u64,
     /// Most sorted inputs that are merged at once.
     pub merge_inputs_max: usize,
+    /// Pieces of all inputs of a merge that are in memory together: an input is read in pieces of
+    /// its share of this, between 64 KiB and 1 MiB.
+    pub merge_bytes_max: u64,
     /// The level of zstd for buckets.
     pub zstd_level: i32,
     /// The level of zstd for sorted parts, which live for one sealing.
@@ -250,6 +253,10 @@ pub struct MaintenanceConfig {
     pub checkpoint_segments: usize,
 }
 
+/// Smallest and largest unit in which an input of a merge is read.
+const PIECE_BYTES_MIN: u64 = 64 << 10;
+const PIECE_BYTES_MAX: u64 = 1 << 20;
+
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
 impl Default for MaintenanceConfig {
@@ -257,7 +264,8 @@ impl Default for MaintenanceConfig {
         Self {
             grace_ms: HOUR_MS / 4,
             sort_bytes_max: 64 << 20,
-            merge_inputs_max: 64,
+            merge_inputs_max: 512,
+            merge_bytes_max: 64 << 20,
             zstd_level: 3,
             part_zstd_level: 1,
             merge_months: true,
@@ -279,6 +287,10 @@ impl MaintenanceConfig {
     /// If one does not hold.
     pub fn assert_consistent(&self) {
         assert!(self.merge_inputs_max >= 2, "a merge has two inputs or more");
+        assert!(
+            self.merge_bytes_max / PIECE_BYTES_MIN >= self.merge_inputs_max as u64,
+            "every input of a merge has a piece in memory"
+        );
         assert!(self.checkpoint_segments > 0 && self.erasures_max > 0);
         assert!(
             self.erasures_max <= 1 << 15,
@@ -288,6 +300,14 @@ impl MaintenanceConfig {
             self.erase_wait_ms < self.erase_within_ms,
             "time is left for erasing"
         );
+    }
+
+    /// Unit in which each of so many inputs of a merge is read: whole blocks.
+    pub(crate) fn piece_bytes(&self, inputs: usize) -> u32 {
+        let share = self.merge_bytes_max / inputs.max(1) as u64;
+        let bytes = share.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
+        let bytes = u32::try_from(bytes).expect("at most 1 MiB");
+        bytes / BLOCK_BYTES * BLOCK_BYTES
     }
 }
 

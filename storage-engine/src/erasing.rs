@@ -131,7 +131,7 @@ impl<D: Disk> Maintenance<D> {
         if !erasures.has_authors() {
             return Ok(false);
         }
-        let source = self.stream(&file).await?;
+        let source = self.stream(&file, 1).await?;
         let mut merge = Merge::begin([source], Policy::default()).await?;
         let mut is_touched = false;
         while let Some(kept) = merge.next().await? {

@@ -161,6 +161,9 @@ pub enum Damage {
     /// A valid sealed segment, but not the one that is referred to.
     #[error("this is not the sealed segment that was expected here")]
     SealedOther,
+    /// A sorted part is not what was written, in the same run of the process.
+    #[error("a sorted part is damaged")]
+    Part,
     /// An index file's checksum or content is wrong.
     #[error("the segment's index is damaged; removed by hand, it is made anew at the next start")]
     Index,

@@ -307,15 +307,21 @@ pub(crate) struct RecordView<'a> {
 impl<'a> RecordView<'a> {
     /// Reads the record at the start of `bytes`, which may go on behind it.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, BadRecord> {
+        let view = Self::decode_copy(bytes)?;
+        if record_crc(&bytes[..view.bytes() as usize]) != view.header.crc.get() {
+            return Err(BadRecord::Damaged);
+        }
+        Ok(view)
+    }
+
+    /// As [`RecordView::decode`], for a copy in memory of what was verified on its way there.
+    pub(crate) fn decode_copy(bytes: &'a [u8]) -> Result<Self, BadRecord> {
         let (header, _) = RecordHeader::ref_from_prefix(bytes).map_err(|_| BadRecord::Damaged)?;
         let length = header.bytes.get() as usize;
         if length < RECORD_HEADER_BYTES as usize || length > bytes.len() {
             return Err(BadRecord::Damaged);
         }
         let bytes = &bytes[..length];
-        if record_crc(bytes) != header.crc.get() {
-            return Err(BadRecord::Damaged);
-        }
         let kind = header.kind.get();
         let kind = RecordKind::from_number(kind).ok_or(BadRecord::Unknown(kind))?;
         Ok(Self {
@@ -357,6 +363,15 @@ impl<'a> RecordView<'a> {
 
     /// A copy that stands by itself.
     pub(crate) fn to_record(self) -> Record {
+        self.with_body(Bytes::copy_from_slice(self.body))
+    }
+
+    /// A copy whose body is shared with the memory that the record lies in.
+    pub(crate) fn to_record_within(self, memory: &Bytes) -> Record {
+        self.with_body(memory.slice_ref(self.body))
+    }
+
+    fn with_body(self, body: Bytes) -> Record {
         Record {
             kind: self.kind,
             schema: self.header.schema.get(),
@@ -367,7 +382,7 @@ impl<'a> RecordView<'a> {
             rev: self.header.rev.get(),
             target: MessageKey(self.header.target),
             nonce: self.nonce(),
-            body: Bytes::copy_from_slice(self.body),
+            body,
         }
     }
 }

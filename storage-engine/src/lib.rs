@@ -69,6 +69,7 @@ mod bucket;
 mod checkpoint;
 mod leftovers;
 mod merge;
+mod part;
 mod policy;
 mod seal;
 mod sorted;

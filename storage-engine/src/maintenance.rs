@@ -61,7 +61,7 @@ pub(crate) struct State<D: Disk> {
     pub(crate) asked_through: Day,
     pub(crate) unlinks: Vec<Unlink>,
     pub(crate) next_ticket: u64,
-    pub(crate) sealing: Option<Sealing<D>>,
+    pub(crate) sealing: Option<Sealing>,
     pub(crate) compaction: Option<Compaction>,
     pub(crate) limits: HashMap<ChannelKey, ChannelLimits>,
     /// Segments that were indexed since the catalog was replaced, in order.

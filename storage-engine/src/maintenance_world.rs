@@ -485,7 +485,8 @@ fn old_buckets_go_although_there_is_no_space_to_seal_the_next_day() {
         if let Err(error) = node.maintain(known.now_ms, 100).await {
             assert!(error.is_full(), "{error}");
         }
-        assert_eq!(node.maintenance.progress().buckets_dropped, 2);
+        // With their space the next day can be sealed, and then the third bucket is old, too.
+        assert!(node.maintenance.progress().buckets_dropped >= 2);
     });
 }
 

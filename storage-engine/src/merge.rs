@@ -5,20 +5,25 @@
 //!
 //! Invariants: no message is lost, doubled or moved: what would be is an error; changes of
 //! messages that are in no input come before the channel's messages; memory is one record of
-//! each input, and one message with its changes.
+//! each input, and one message with its changes, which are folded as they come when they are many.
 
-use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::collections::binary_heap::PeekMut;
 
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::key::ChannelKey;
+use crate::part::PartStream;
 use crate::policy::Policy;
 use crate::record::{Record, RecordKind};
 use crate::sealed::{Samples, SealedStream};
 use crate::segment::Day;
 use crate::sorted::SortedSegments;
+use crate::stored::Stored;
+
+/// A message's changes are folded before all are there when they are more than these, and again
+/// when they have doubled.
+const FOLD_RECORDS: usize = 1024;
 
 /// Where a channel goes on in older buckets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,14 +45,33 @@ impl Links {
 /// A sorted input.
 pub(crate) enum Source<D: Disk> {
     Segments(SortedSegments),
+    Part(PartStream<D>),
     Bucket(SealedStream<D>),
 }
 
 impl<D: Disk> Source<D> {
     async fn next(&mut self) -> Result<Option<Record>, StoreError> {
+        loop {
+            if let Some(record) = self.next_of_block()? {
+                return Ok(Some(record));
+            }
+            let has_more = match self {
+                Self::Segments(_) => false,
+                Self::Part(stream) => stream.next_block().await?,
+                Self::Bucket(stream) => stream.next_block().await?,
+            };
+            if !has_more {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next record, if it is in memory: most are, and need not be waited for.
+    fn next_of_block(&mut self) -> Result<Option<Record>, StoreError> {
         match self {
             Self::Segments(sorted) => Ok(sorted.next()),
-            Self::Bucket(stream) => stream.next().await,
+            Self::Part(stream) => stream.next_of_block(),
+            Self::Bucket(stream) => stream.next_of_block(),
         }
     }
 
@@ -55,6 +79,7 @@ impl<D: Disk> Source<D> {
     fn links(&self, channel: ChannelKey) -> Links {
         match self {
             Self::Segments(sorted) => sorted.links(channel),
+            Self::Part(stream) => stream.links(channel),
             Self::Bucket(stream) => stream.run().map_or(Links::NONE, |run| {
                 assert_eq!(run.channel, channel, "asked while it is being read");
                 Links {
@@ -69,6 +94,7 @@ impl<D: Disk> Source<D> {
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::Segments(sorted) => sorted.bytes(),
+            Self::Part(stream) => stream.part().raw_bytes,
             Self::Bucket(stream) => stream.sealed().meta().raw_bytes,
         }
     }
@@ -80,56 +106,96 @@ impl<D: Disk> Source<D> {
         samples: &mut Samples,
         bytes_max: u64,
     ) -> Result<(), StoreError> {
-        match self {
-            Self::Segments(sorted) => sorted.show(samples),
-            Self::Bucket(stream) => {
-                let file = Arc::clone(stream.sealed());
-                let mut stream = SealedStream::open(disk, file).await?;
-                let mut bytes = 0;
-                while bytes < bytes_max {
-                    let Some(record) = stream.next().await? else {
-                        break;
-                    };
-                    bytes += record.bytes();
-                    samples.show(&record);
-                }
-                stream.close().await?;
+        let mut again = match self {
+            Self::Segments(sorted) => {
+                sorted.show(samples);
+                return Ok(());
             }
+            Self::Part(stream) => Self::Part(stream.again(disk).await?),
+            Self::Bucket(stream) => Self::Bucket(stream.again(disk).await?),
+        };
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            let Some(record) = again.next().await? else {
+                break;
+            };
+            bytes += record.bytes();
+            samples.show(&record);
         }
-        Ok(())
+        again.close().await
     }
 
     async fn close(self) -> Result<(), StoreError> {
         match self {
             Self::Segments(_) => Ok(()),
+            Self::Part(stream) => stream.close().await,
             Self::Bucket(stream) => stream.close().await,
         }
     }
 }
 
 /// What is kept of one message, or of the changes of one that lies elsewhere.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Kept {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kept<'a> {
     pub(crate) channel: ChannelKey,
     /// The same for all of a channel.
     pub(crate) links: Links,
     /// At least one, in order of rev.
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: &'a [Record],
 }
 
 /// A merge under way.
 pub(crate) struct Merge<D: Disk> {
     inputs: Vec<Input<D>>,
-    /// The next message of each input that has one left.
-    heads: BinaryHeap<Reverse<(ChannelKey, u64, usize)>>,
+    /// The next record of each input that has one left; the first of all is the greatest.
+    heads: BinaryHeap<Head>,
     policy: Policy,
     at: Option<At>,
+    /// Of the message that is being merged.
+    group: Vec<Record>,
     records: u64,
 }
 
 struct Input<D: Disk> {
     source: Source<D>,
     head: Option<Record>,
+}
+
+/// The place of an input's next record. Places are compared with every record, so a channel is a
+/// number here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Head {
+    channel: u128,
+    seq: u64,
+    rev: u64,
+    input: usize,
+}
+
+impl Head {
+    fn of(record: &Record, input: usize) -> Self {
+        Self {
+            channel: u128::from_be_bytes(record.channel.0),
+            seq: record.seq,
+            rev: record.rev,
+            input,
+        }
+    }
+
+    fn place(&self) -> (u128, u64, u64, usize) {
+        (self.channel, self.seq, self.rev, self.input)
+    }
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.place().cmp(&self.place())
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// The channel that is being merged.
@@ -156,12 +222,14 @@ impl<D: Disk> Merge<D> {
             heads: BinaryHeap::new(),
             policy,
             at: None,
+            group: Vec::new(),
             records: 0,
         };
         for mut source in sources {
             let head = source.next().await?;
+            let place = head.as_ref().map(|head| Head::of(head, merge.inputs.len()));
+            merge.heads.extend(place);
             merge.inputs.push(Input { source, head });
-            merge.rank(merge.inputs.len() - 1);
         }
         Ok(merge)
     }
@@ -180,49 +248,89 @@ impl<D: Disk> Merge<D> {
     /// What is kept of the next message that is kept at all.
     ///
     /// # Errors
-    /// If an input cannot be read, or the inputs do not fit each other.
-    pub(crate) async fn next(&mut self) -> Result<Option<Kept>, StoreError> {
-        while let Some((channel, records)) = self.group().await? {
-            let kept = self.fold(channel, records)?;
-            if !kept.is_empty() {
+    /// If an input cannot be read, or the inputs do not fit each other; nothing can be read then.
+    pub(crate) async fn next(&mut self) -> Result<Option<Kept<'_>>, StoreError> {
+        while let Some((channel, seq)) = self.group().await? {
+            self.fold(channel, seq)?;
+            if !self.group.is_empty() {
                 let at = self.at.as_ref().expect("set by the group");
                 return Ok(Some(Kept {
                     channel,
                     links: at.links,
-                    records: kept,
+                    records: &self.group,
                 }));
             }
         }
         Ok(None)
     }
 
-    /// All records of the next message, in order of rev.
-    async fn group(&mut self) -> Result<Option<(ChannelKey, Vec<Record>)>, StoreError> {
-        let Some(Reverse((channel, seq, oldest))) = self.heads.peek().copied() else {
+    /// The next record as it is, with where its channel goes on: for those who fold later. Not to
+    /// be mixed with [`Merge::next`].
+    ///
+    /// # Errors
+    /// If an input cannot be read; nothing can be read then.
+    pub(crate) async fn next_record(&mut self) -> Result<Option<(Record, Links)>, StoreError> {
+        let record = self.pop().await?;
+        let at = self.at.as_ref().map(|at| at.links);
+        Ok(record.zip(at))
+    }
+
+    /// All records of the next message, in order of rev. Returns its place.
+    async fn group(&mut self) -> Result<Option<(ChannelKey, u64)>, StoreError> {
+        self.group.clear();
+        let Some(first) = self.pop().await? else {
             return Ok(None);
         };
-        if self.at.as_ref().is_none_or(|at| at.channel != channel) {
-            self.enter(channel, oldest);
-        }
-        let mut records = Vec::new();
-        while let Some(Reverse(head)) = self.heads.peek().copied() {
-            if (head.0, head.1) != (channel, seq) {
-                break;
+        let place = Head::of(&first, 0);
+        let (channel, seq) = (first.channel, first.seq);
+        self.group.push(first);
+        let mut fold_at = FOLD_RECORDS;
+        while (self.heads.peek())
+            .is_some_and(|head| head.seq == seq && head.channel == place.channel)
+        {
+            let record = self.pop().await?;
+            self.group.extend(record);
+            if self.group.len() >= fold_at {
+                self.fold_early();
+                fold_at = FOLD_RECORDS.max(2 * self.group.len());
             }
-            self.heads.pop();
-            self.take(head.2, channel, seq, &mut records).await?;
         }
-        self.records += records.len() as u64;
-        records.sort_by_key(|record| record.rev);
-        Ok(Some((channel, records)))
+        Ok(Some((channel, seq)))
+    }
+
+    /// The next record of all inputs, in order of (channel, seq, rev, input).
+    async fn pop(&mut self) -> Result<Option<Record>, StoreError> {
+        let Some(first) = self.heads.peek().copied() else {
+            return Ok(None);
+        };
+        let record = self.inputs[first.input].head.take();
+        let record = record.expect("an input that is ranked has a record");
+        if (self.at.as_ref()).is_none_or(|at| at.channel != record.channel) {
+            self.enter(record.channel, first);
+        }
+        let Input { source, head } = &mut self.inputs[first.input];
+        *head = match source.next_of_block()? {
+            Some(next) => Some(next),
+            None => source.next().await?,
+        };
+        // Mostly the input's next record is the next of all: then nothing moves.
+        let mut place = self.heads.peek_mut().expect("just looked at");
+        match head {
+            Some(next) => *place = Head::of(next, first.input),
+            None => drop(PeekMut::pop(place)),
+        }
+        self.records += 1;
+        Ok(Some(record))
     }
 
     /// Begins a channel. Its oldest input is the one that has it at all and stands first; the
     /// heads of all that have it are its records now.
-    fn enter(&mut self, channel: ChannelKey, first: usize) {
-        let has_it = |head: &Reverse<(ChannelKey, u64, usize)>| head.0.0 == channel;
-        let having = self.heads.iter().filter(|head| has_it(head));
-        let oldest = having.map(|head| head.0.2).min().unwrap_or(first);
+    fn enter(&mut self, channel: ChannelKey, first: Head) {
+        let having = self
+            .heads
+            .iter()
+            .filter(|head| head.channel == first.channel);
+        let oldest = having.map(|head| head.input).min().unwrap_or(first.input);
         self.at = Some(At {
             channel,
             links: self.inputs[oldest].source.links(channel),
@@ -231,74 +339,57 @@ impl<D: Disk> Merge<D> {
         });
     }
 
-    /// Takes one input's records of a message.
-    async fn take(
-        &mut self,
-        input: usize,
-        channel: ChannelKey,
-        seq: u64,
-        records: &mut Vec<Record>,
-    ) -> Result<(), StoreError> {
-        let Input { source, head } = &mut self.inputs[input];
-        while let Some(record) = head.take_if(|head| (head.channel, head.seq) == (channel, seq)) {
-            records.push(record);
-            *head = source.next().await?;
-        }
-        self.rank(input);
-        Ok(())
-    }
-
-    fn rank(&mut self, input: usize) {
-        if let Some(head) = &self.inputs[input].head {
-            self.heads.push(Reverse((head.channel, head.seq, input)));
+    /// Folds what there is of a message with very many changes, so that memory is bounded by what
+    /// stays. Does nothing to what will turn out to be an error.
+    fn fold_early(&mut self) {
+        let is_create = |record: &Record| record.kind == RecordKind::Create;
+        match self.group.iter().position(is_create) {
+            None => self.group = self.policy.orphans(std::mem::take(&mut self.group)),
+            Some(0) if !self.group[1..].iter().any(is_create) => {
+                let mut records = self.group.drain(..);
+                let create = records.next().expect("just found");
+                let stored = Stored::fold(create, records);
+                self.group.extend(stored.records().cloned());
+            }
+            Some(_) => {}
         }
     }
 
-    /// What is kept of a message's records.
-    fn fold(
-        &mut self,
-        channel: ChannelKey,
-        mut records: Vec<Record>,
-    ) -> Result<Vec<Record>, StoreError> {
+    /// Leaves what is kept of a message's records.
+    fn fold(&mut self, channel: ChannelKey, seq: u64) -> Result<(), StoreError> {
         let at = self.at.as_mut().expect("set by the group");
-        let seq = records[0].seq;
-        let created = records
-            .iter()
-            .position(|record| record.kind == RecordKind::Create);
-        let Some(created) = created else {
-            return match at.next_seq {
-                None => {
-                    let kept = self.policy.orphans(records);
-                    at.has_orphans |= !kept.is_empty();
-                    Ok(kept)
-                }
-                Some(expected) => Err(StoreError::MergeBreak {
-                    channel,
-                    expected,
-                    found: seq,
-                }),
-            };
+        let is_create = |record: &Record| record.kind == RecordKind::Create;
+        let break_at = |expected| StoreError::MergeBreak {
+            channel,
+            expected,
+            found: seq,
         };
-        let create = records.remove(created);
-        let is_twice = records
-            .iter()
-            .any(|record| record.kind == RecordKind::Create);
+        let Some(created) = self.group.iter().position(is_create) else {
+            if let Some(expected) = at.next_seq {
+                return Err(break_at(expected));
+            }
+            self.group = self.policy.orphans(std::mem::take(&mut self.group));
+            at.has_orphans |= !self.group.is_empty();
+            return Ok(());
+        };
         let expected = at.next_seq.unwrap_or(seq);
-        if is_twice || expected != seq {
-            return Err(StoreError::MergeBreak {
-                channel,
-                expected,
-                found: seq,
-            });
+        if expected != seq || self.group[created + 1..].iter().any(is_create) {
+            return Err(break_at(expected));
         }
         at.next_seq = Some(seq + 1);
-        match self.policy.message(create, records, at.has_orphans) {
-            Some(stored) => Ok(stored.records().cloned().collect()),
-            None => {
-                // Everything older of the channel goes too, so nothing may lead there.
-                at.links = Links::NONE;
-                Ok(Vec::new())
-            }
+        if self.group.len() == 1 && self.policy.keeps_as_it_is(&self.group[0]) {
+            return Ok(());
         }
+        let create = self.group.remove(created);
+        let changes = std::mem::take(&mut self.group);
+        match self.policy.message(create, changes, at.has_orphans) {
+            Some(stored) => self.group.extend(stored.records().cloned()),
+            // Everything older of the channel goes too, so nothing may lead there.
+            None => at.links = Links::NONE,
+        }
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,12 @@ impl Policy {
         Some(self.erasures.message(Stored::fold(create, changes)))
     }
 
+    /// Whether a message that nothing has changed is kept as it was created: most are.
+    pub(crate) fn keeps_as_it_is(&self, create: &Record) -> bool {
+        let is_cut = create.message.timestamp_ms() < self.cuts.of(create.channel);
+        !is_cut && !self.erasures.touches(create)
+    }
+
     /// What is kept of the changes of one message that lies in an older bucket, in order of rev:
     /// never nothing, unless the channel is cut as a whole.
     pub(crate) fn orphans(&self, changes: Vec<Record>) -> Vec<Record> {

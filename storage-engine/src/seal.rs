@@ -9,8 +9,6 @@
 //! but scratch, removed when the next sealing begins.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::bucket::Days;
 use crate::disk::Disk;
@@ -20,9 +18,9 @@ use crate::event::{Did, Event};
 use crate::key::SegmentId;
 use crate::maintenance::{Maintenance, Piece};
 use crate::manifest::Manifest;
-use crate::merge::Source;
+use crate::merge::{Merge, Source};
+use crate::part::{Part, PartStream, PartWriter};
 use crate::policy::Policy;
-use crate::sealed::{self, Sealed, SealedOptions, SealedStream};
 use crate::segment::{Day, SegmentInfo};
 use crate::sorted::SortedSegments;
 
@@ -30,20 +28,14 @@ use crate::sorted::SortedSegments;
 type Batch = Vec<(SegmentId, SegmentInfo)>;
 
 /// A day that is being sealed.
-pub(crate) struct Sealing<D: Disk> {
+pub(crate) struct Sealing {
     day: Day,
     /// All its segments.
     segments: Vec<(SegmentId, Day)>,
     /// Those not yet sorted, oldest first.
     todo: VecDeque<Batch>,
     /// Sorted parts, oldest first.
-    parts: Vec<Part<D>>,
-}
-
-struct Part<D: Disk> {
-    path: PathBuf,
-    file: Arc<Sealed<D::Mapped>>,
-    bytes: u64,
+    parts: Vec<Part>,
 }
 
 impl<D: Disk> Maintenance<D> {
@@ -103,15 +95,12 @@ impl<D: Disk> Maintenance<D> {
         }
         if let Some(batch) = sealing.todo.pop_front() {
             let sorted = self.sort(&batch).await?;
-            let part = self.write_part(day, vec![Source::Segments(sorted)]).await?;
+            let part = self.write_part(vec![Source::Segments(sorted)]).await?;
             sealing.parts.push(part);
         } else if sealing.parts.len() > self.config.merge_inputs_max {
             self.merge_parts(&mut sealing).await?;
         } else {
-            let mut sources = Vec::new();
-            for part in &sealing.parts {
-                sources.push(self.stream(&part.file).await?);
-            }
+            let sources = self.open_parts(&sealing.parts).await?;
             return self.seal_whole(sealing, sources).await;
         }
         let did = Did::Prepared {
@@ -123,7 +112,7 @@ impl<D: Disk> Maintenance<D> {
         Ok((did, Vec::new()))
     }
 
-    async fn begin_sealing(&self, day: Day) -> Result<Sealing<D>, StoreError> {
+    async fn begin_sealing(&self, day: Day) -> Result<Sealing, StoreError> {
         self.remove_scratch().await?;
         let segments: Batch = {
             let state = self.state.borrow();
@@ -161,37 +150,38 @@ impl<D: Disk> Maintenance<D> {
         SortedSegments::load(&self.disk, &self.paths, &self.store, batch).await
     }
 
-    pub(crate) async fn stream(
-        &self,
-        file: &Arc<Sealed<D::Mapped>>,
-    ) -> Result<Source<D>, StoreError> {
-        let stream = SealedStream::open(&self.disk, Arc::clone(file)).await?;
-        Ok(Source::Bucket(stream))
+    async fn open_parts(&self, parts: &[Part]) -> Result<Vec<Source<D>>, StoreError> {
+        let piece_bytes = self.config.piece_bytes(parts.len());
+        let mut sources = Vec::with_capacity(parts.len());
+        for part in parts {
+            let stream = PartStream::open(&self.disk, part, piece_bytes);
+            sources.push(Source::Part(stream.await?));
+        }
+        Ok(sources)
     }
 
-    async fn write_part(&self, day: Day, sources: Vec<Source<D>>) -> Result<Part<D>, StoreError> {
+    /// Writes all records of the inputs into one part, as they are.
+    async fn write_part(&self, sources: Vec<Source<D>>) -> Result<Part, StoreError> {
         let number = self.take_number();
         let path = self.paths.sealed().join(format!("part-{number:08x}"));
-        let options = SealedOptions {
-            number,
-            first_day: day,
-            last_day: day,
-            dictionary: None,
-            zstd_level: self.config.part_zstd_level,
-        };
-        let summary = self
-            .write_sorted(&path, options, sources, Policy::default())
-            .await?;
-        sealed::install(&self.disk, &path).await?;
-        Ok(Part {
-            file: Sealed::open(&self.disk, &path, Some(&summary.identity())).await?,
-            path,
-            bytes: summary.bytes,
-        })
+        let mut merge = Merge::begin(sources, Policy::default()).await?;
+        let mut writer = PartWriter::create(&self.disk, &path, self.config.part_zstd_level).await?;
+        let copied = copy(&mut merge, &mut writer).await;
+        let records = merge.finish().await?;
+        if let Err(error) = copied {
+            writer.abandon().await?;
+            return Err(error);
+        }
+        // What a failure leaves behind goes when the sealing begins anew.
+        let part = writer.finish().await?;
+        let mut state = self.state.borrow_mut();
+        state.progress.records_read += records;
+        state.progress.bytes_written += part.bytes;
+        Ok(part)
     }
 
     /// Merges as many neighbouring parts as are too many, those with the fewest bytes.
-    async fn merge_parts(&self, sealing: &mut Sealing<D>) -> Result<(), StoreError> {
+    async fn merge_parts(&self, sealing: &mut Sealing) -> Result<(), StoreError> {
         let max = self.config.merge_inputs_max;
         let count = (sealing.parts.len() - max + 1).min(max);
         let window_bytes = |start: usize| -> u64 {
@@ -203,12 +193,9 @@ impl<D: Disk> Maintenance<D> {
         let starts = 0..=sealing.parts.len() - count;
         let start = starts.min_by_key(|start| window_bytes(*start)).unwrap_or(0);
         let range = start..start + count;
-        let mut sources = Vec::new();
-        for part in &sealing.parts[range.clone()] {
-            sources.push(self.stream(&part.file).await?);
-        }
-        let merged = self.write_part(sealing.day, sources).await?;
-        let old: Vec<Part<D>> = sealing.parts.splice(range, [merged]).collect();
+        let sources = self.open_parts(&sealing.parts[range.clone()]).await?;
+        let merged = self.write_part(sources).await?;
+        let old: Vec<Part> = sealing.parts.splice(range, [merged]).collect();
         for part in old {
             self.disk.remove(&part.path).await?;
         }
@@ -218,7 +205,7 @@ impl<D: Disk> Maintenance<D> {
     /// Writes a day's bucket and lets it take the place of its segments.
     async fn seal_whole(
         &self,
-        sealing: Sealing<D>,
+        sealing: Sealing,
         sources: Vec<Source<D>>,
     ) -> Result<Piece<D>, StoreError> {
         let day = sealing.day;
@@ -259,4 +246,16 @@ impl<D: Disk> Maintenance<D> {
         };
         Ok((did, vec![installed]))
     }
+}
+
+async fn copy<D: Disk>(merge: &mut Merge<D>, writer: &mut PartWriter<D>) -> Result<(), StoreError> {
+    let mut channel = None;
+    while let Some((record, links)) = merge.next_record().await? {
+        if channel != Some(record.channel) {
+            writer.begin_channel(links);
+            channel = Some(record.channel);
+        }
+        writer.push(&record).await?;
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ pub(crate) async fn install<D: Disk>(disk: &D, path: &Path) -> Result<(), DiskEr
 }
 
 /// A file that grows at its end, in whole blocks.
-pub(super) struct Appender<D: Disk> {
+pub(crate) struct Appender<D: Disk> {
     disk: D,
     path: PathBuf,
     file: D::File,
@@ -45,7 +45,7 @@ pub(super) struct Appender<D: Disk> {
 
 impl<D: Disk> Appender<D> {
     /// Begins a file that must not exist.
-    pub(super) async fn create(disk: &D, path: &Path) -> Result<Self, DiskError> {
+    pub(crate) async fn create(disk: &D, path: &Path) -> Result<Self, DiskError> {
         Ok(Self {
             disk: disk.clone(),
             path: path.to_path_buf(),
@@ -57,12 +57,12 @@ impl<D: Disk> Appender<D> {
     }
 
     /// Where the next byte will lie.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.offset + self.filled as u64
     }
 
     /// Appends bytes; they are written when a buffer is full, or at the end.
-    pub(super) async fn append(&mut self, mut bytes: &[u8]) -> Result<(), DiskError> {
+    pub(crate) async fn append(&mut self, mut bytes: &[u8]) -> Result<(), DiskError> {
         while !bytes.is_empty() {
             let room = &mut self.buffer.as_mut()[self.filled..];
             let (now, later) = bytes.split_at(bytes.len().min(room.len()));
@@ -77,7 +77,7 @@ impl<D: Disk> Appender<D> {
     }
 
     /// Appends zeroes up to a multiple of `unit`.
-    pub(super) async fn pad(&mut self, unit: u32) -> Result<(), DiskError> {
+    pub(crate) async fn pad(&mut self, unit: u32) -> Result<(), DiskError> {
         let missing = self.position().next_multiple_of(unit.into()) - self.position();
         let missing = usize::try_from(missing).expect("less than one unit");
         self.append(&[0; BLOCK_BYTES as usize][..missing]).await
@@ -123,17 +123,28 @@ impl<D: Disk> Appender<D> {
 
     /// Writes and syncs all of it. What was appended is whole blocks.
     pub(super) async fn finish(mut self) -> Result<(), DiskError> {
+        self.flush_rest().await?;
+        self.file.sync().await?;
+        self.file.close().await
+    }
+
+    /// As [`Appender::finish`], for a file that no crash needs to leave whole.
+    pub(crate) async fn finish_unsynced(mut self) -> Result<(), DiskError> {
+        self.flush_rest().await?;
+        self.file.close().await
+    }
+
+    async fn flush_rest(&mut self) -> Result<(), DiskError> {
         let rest = u32::try_from(self.filled).expect("less than one buffer");
         assert!(rest.is_multiple_of(BLOCK_BYTES), "a file is whole blocks");
         if rest > 0 {
             self.flush(rest).await?;
         }
-        self.file.sync().await?;
-        self.file.close().await
+        Ok(())
     }
 
     /// Removes it.
-    pub(super) async fn abandon(self) -> Result<(), DiskError> {
+    pub(crate) async fn abandon(self) -> Result<(), DiskError> {
         self.file.close().await?;
         self.disk.remove(&self.path).await
     }

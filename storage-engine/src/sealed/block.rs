@@ -22,7 +22,7 @@ const TARGET_BYTES: usize = size_of::<MessageKey>();
 
 /// A block that is being filled.
 #[derive(Default)]
-pub(super) struct BlockBuilder {
+pub(crate) struct BlockBuilder {
     bytes: Vec<u8>,
     group: Option<Group>,
 }
@@ -37,12 +37,12 @@ struct Group {
 
 impl BlockBuilder {
     /// Its content so far.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Adds the next record.
-    pub(super) fn push(&mut self, record: &Record) {
+    pub(crate) fn push(&mut self, record: &Record) {
         let (seq_step, rev_step) = self.steps(record).unwrap_or_else(|| {
             self.begin_group(record);
             (0, 0)
@@ -66,7 +66,7 @@ impl BlockBuilder {
     }
 
     /// Empties it, for the next block.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.group = None;
     }

@@ -27,8 +27,8 @@ mod golden;
 #[cfg(test)]
 mod model;
 
-pub(crate) use appender::install;
-pub(crate) use block::BlockRecords;
+pub(crate) use appender::{Appender, install};
+pub(crate) use block::{BlockBuilder, BlockRecords};
 pub(crate) use dictionary::{DictionaryPlan, Samples};
 pub use file::Sealed;
 pub(crate) use format::SEALED_BLOCK_BYTES_MAX;

@@ -20,13 +20,15 @@ use crate::error::{Damage, StoreError};
 use crate::record::Record;
 use crate::segment::Day;
 
-/// Unit of reading, in bytes; a block that is longer is read at once.
-const READ_BYTES: u64 = 1 << 20;
+/// Unit of reading, in bytes, for those who read one file at a time.
+const READ_BYTES: u32 = 1 << 20;
 
 /// The records of a sealed segment, from the first to the last.
 pub(crate) struct SealedStream<D: Disk> {
     sealed: Arc<Sealed<D::Mapped>>,
     file: D::File,
+    /// Unit of reading; a block that is longer is read at once.
+    piece_bytes: u32,
     piece: Option<Piece<D>>,
     next_block: u32,
     /// Whether the block's first record has not been given.
@@ -55,8 +57,22 @@ impl<D: Disk> SealedStream<D> {
     /// # Errors
     /// If the file cannot be opened.
     pub(crate) async fn open(disk: &D, sealed: Arc<Sealed<D::Mapped>>) -> Result<Self, StoreError> {
+        Self::open_in_pieces(disk, sealed, READ_BYTES).await
+    }
+
+    /// As [`SealedStream::open`], for those who read many files at once: in pieces of about so
+    /// many bytes.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub(crate) async fn open_in_pieces(
+        disk: &D,
+        sealed: Arc<Sealed<D::Mapped>>,
+        piece_bytes: u32,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             file: disk.open(sealed.path()).await?,
+            piece_bytes,
             progress: Progress::new(sealed.meta()),
             sealed,
             piece: None,
@@ -64,6 +80,14 @@ impl<D: Disk> SealedStream<D> {
             is_block_new: false,
             records: BlockRecords::new(Bytes::new()),
         })
+    }
+
+    /// The same from the beginning, beside this one.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub(crate) async fn again(&self, disk: &D) -> Result<Self, StoreError> {
+        Self::open_in_pieces(disk, Arc::clone(&self.sealed), self.piece_bytes).await
     }
 
     /// The file that is read.
@@ -87,13 +111,37 @@ impl<D: Disk> SealedStream<D> {
     /// If the file cannot be read or is damaged; nothing can be read behind that.
     pub(crate) async fn next(&mut self) -> Result<Option<Record>, StoreError> {
         loop {
-            match self.records.next() {
-                Some(Ok(record)) => return self.checked(record).map(Some),
-                Some(Err(bad)) => return Err(self.sealed.refused(self.next_block - 1, bad)),
-                None if self.next_block < self.sealed.block_count() => self.read_block().await?,
-                None => return self.end().await.map(|()| None),
+            if let Some(record) = self.next_of_block()? {
+                return Ok(Some(record));
+            }
+            if !self.next_block().await? {
+                return Ok(None);
             }
         }
+    }
+
+    /// The next record of the block that is open; `None` behind its last one.
+    ///
+    /// # Errors
+    /// If the file is damaged; nothing can be read behind that.
+    pub(crate) fn next_of_block(&mut self) -> Result<Option<Record>, StoreError> {
+        match self.records.next() {
+            Some(Ok(record)) => self.checked(record).map(Some),
+            Some(Err(bad)) => Err(self.sealed.refused(self.next_block - 1, bad)),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the next block, behind the last record of the one before. `false` at the end, where
+    /// all of the file has been verified.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is damaged; nothing can be read behind that.
+    pub(crate) async fn next_block(&mut self) -> Result<bool, StoreError> {
+        if self.next_block == self.sealed.block_count() {
+            return self.end().await.map(|()| false);
+        }
+        self.read_block().await.map(|()| true)
     }
 
     /// Gives the file back.
@@ -130,7 +178,7 @@ impl<D: Disk> SealedStream<D> {
         };
         let mut end_block = block + 1;
         while end_block < self.sealed.block_count()
-            && end_of(end_block) - first.offset <= READ_BYTES
+            && end_of(end_block) - first.offset <= u64::from(self.piece_bytes)
         {
             end_block += 1;
         }
