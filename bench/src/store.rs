@@ -22,6 +22,7 @@ mod pool;
 mod workload;
 
 mod engine;
+mod indexer;
 #[cfg(any(feature = "fjall", feature = "rocksdb", feature = "sqlite"))]
 mod others;
 mod raw;

@@ -277,6 +277,12 @@ impl HotSegment {
         self.newest_ms = self.newest_ms.max(record.message.timestamp_ms());
     }
 
+    /// Brings a slot into the processor's caches.
+    pub(crate) fn touch(&self, slot: u32) {
+        let last = self.runs[slot as usize].entries.last();
+        std::hint::black_box(last.map(|entry| entry.offset));
+    }
+
     /// What it has of a channel.
     pub(crate) fn run(&self, channel: ChannelKey) -> Option<Run> {
         self.find(channel).map(|hot| hot.run)

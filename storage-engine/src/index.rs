@@ -29,6 +29,9 @@ use crate::record::{Location, RecordKind, RecordMeta};
 /// beside each place, so a channel costs 84 to 167 bytes in all.
 pub(crate) const CHANNEL_BYTES: usize = size_of::<(ChannelKey, Channel)>();
 
+/// Records of a commit that are looked up together.
+pub(crate) const TOUCH_RECORDS: usize = 16;
+
 /// The last numbers that a channel has given out; zeroes if none.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Head {
@@ -226,6 +229,22 @@ impl Index {
             channel.newest = open.origin().place();
         } else {
             channel.newest_changes = open.origin().place();
+        }
+    }
+
+    /// Brings what inserting records of these channels will look at into the processor's caches,
+    /// at most [`TOUCH_RECORDS`]: the lookups wait for memory together instead of one after
+    /// the other.
+    pub(crate) fn touch(&self, channels: impl Iterator<Item = ChannelKey>) {
+        let Some(open) = &self.open else { return };
+        let mut slots = [None; TOUCH_RECORDS];
+        for (slot, key) in slots.iter_mut().zip(channels) {
+            let channel = self.channels.get(&key);
+            let here = channel.filter(|channel| channel.slot_segment == open.segment());
+            *slot = here.map(|channel| channel.slot);
+        }
+        for slot in slots.into_iter().flatten() {
+            open.touch(slot);
         }
     }
 

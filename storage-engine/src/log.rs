@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::error::{CommitError, StoreError};
 use crate::format::Opening;
 use crate::hot::SegmentOrigin;
-use crate::index::SharedIndex;
+use crate::index::{SharedIndex, TOUCH_RECORDS};
 use crate::key::SegmentId;
 use crate::prepared::{Encoder, Prepared};
 use crate::reader::Live;
@@ -478,11 +478,15 @@ impl<D: Disk> Log<D> {
         }
         let mut index = self.index.borrow_mut();
         let mut recent = self.recent.borrow_mut();
-        let locations = content.records().map(|(record, location)| {
-            index.insert(&record.meta(), location);
-            recent.note(record);
-            location
-        });
+        let records: Vec<(&Record, Location)> = content.records().collect();
+        for some in records.chunks(TOUCH_RECORDS) {
+            index.touch(some.iter().map(|(record, _)| record.channel));
+            for (record, location) in some {
+                index.insert(&record.meta(), *location);
+                recent.note(record);
+            }
+        }
+        let locations = records.into_iter().map(|(_, location)| location);
         self.counted.push_back(locations.collect());
     }
 

@@ -113,9 +113,20 @@ impl<D: Disk> Reader<D> {
             self.fetcher.cache.count(|stats| stats.pages_recent += 1);
             return Ok(page);
         }
+        if query.query != Query::Newest {
+            return self.read_current(&query).await;
+        }
+        let visit = self.recent.borrow_mut().visit(query.channel, head.seq);
+        let page = self.read_current(&query).await?;
+        self.recent.borrow_mut().found(&visit, &page);
+        Ok(page)
+    }
+
+    /// Reads a page from the present view.
+    async fn read_current(&self, query: &PageQuery) -> Result<Vec<Stored>, StoreError> {
         loop {
             let reading = self.view.begin();
-            match self.read_page(&reading, &query).await {
+            match self.read_page(&reading, query).await {
                 // What it was reading has been replaced: the same is in the new view.
                 Err(_) if self.view.is_outdated(&reading) => {}
                 done => return done,

@@ -1,13 +1,16 @@
-//! The newest messages of busy channels, in memory as they were committed: what most readers ask
-//! for never touches the disk.
+//! The newest messages of the channels that are read, in memory: what most readers ask for touches
+//! the disk once.
 //!
-//! It reads nothing: it is told of every commit, and forgets whole channels when it needs room.
+//! It reads nothing: readers say what they look for and what they found, the log tells of every
+//! commit, and whole channels are forgotten when room is needed. A channel that nobody reads costs
+//! a commit one look into a table.
 //!
 //! Invariants: what it holds of a channel is its newest messages without a gap, in their present
 //! state; a page that needs more than that is not answered here; the bytes counted are those
 //! allocated, and never exceed the budget when a call returns.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -35,6 +38,14 @@ pub struct Recent {
     /// All channels in the order in which they are to be looked at when room is needed.
     clock: VecDeque<ChannelKey>,
     bytes: u64,
+    next_visit: u64,
+}
+
+/// A reader's look at a channel's newest messages, for [`Recent::found`].
+#[derive(Debug)]
+pub(crate) struct Visit {
+    channel: ChannelKey,
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -42,8 +53,11 @@ struct Newest {
     first_seq: u64,
     messages: VecDeque<Kept>,
     bytes: u64,
-    /// Written or read since the clock last came by.
+    /// Read since the clock last came by.
     is_used: bool,
+    /// The last visit, until a message older than those here is changed: what it finds is not
+    /// what it looked at then.
+    visit: Option<u64>,
 }
 
 /// Most messages are never changed, and then take a third of the memory.
@@ -58,6 +72,22 @@ impl Kept {
         match self {
             Self::Plain(create) => create,
             Self::Changed(stored) => &stored.create,
+        }
+    }
+
+    /// The caller's bodies may be slices of something larger, which would then stay, uncounted.
+    fn copied(message: &Stored) -> Self {
+        match message.records().nth(1) {
+            None => Self::Plain(copied(&message.create)),
+            Some(_) => {
+                let copied = |record: &Record| Box::new(copied(record));
+                Self::Changed(Box::new(Stored {
+                    create: *copied(&message.create),
+                    edit: message.edit.as_deref().map(copied),
+                    delete: message.delete.as_deref().map(copied),
+                    reactions: message.reactions.iter().map(|one| *copied(one)).collect(),
+                }))
+            }
         }
     }
 
@@ -87,6 +117,13 @@ impl Kept {
     }
 }
 
+fn copied(record: &Record) -> Record {
+    Record {
+        body: Bytes::copy_from_slice(&record.body),
+        ..record.clone()
+    }
+}
+
 impl Newest {
     fn starting_at(seq: u64) -> Self {
         Self {
@@ -94,6 +131,7 @@ impl Newest {
             messages: VecDeque::new(),
             bytes: CHANNEL_BYTES,
             is_used: true,
+            visit: None,
         }
     }
 
@@ -135,8 +173,23 @@ impl Newest {
         self.bytes = self.bytes - before + self.table_bytes();
     }
 
+    /// Puts the message before the first one, if it is the one that belongs there.
+    fn prepend(&mut self, message: &Stored) -> bool {
+        if message.create.seq + 1 != self.first_seq {
+            return false;
+        }
+        let before = self.table_bytes();
+        let kept = Kept::copied(message);
+        self.first_seq -= 1;
+        self.bytes += kept.heap_bytes();
+        self.messages.push_front(kept);
+        self.bytes = self.bytes - before + self.table_bytes();
+        true
+    }
+
     fn apply(&mut self, change: Record) {
         let Some(position) = change.seq.checked_sub(self.first_seq) else {
+            self.visit = None;
             return;
         };
         let position = usize::try_from(position).expect("a change is of a message that there is");
@@ -171,6 +224,7 @@ impl Recent {
             channels: HashMap::new(),
             clock: VecDeque::new(),
             bytes: 0,
+            next_visit: 0,
         }
     }
 
@@ -191,28 +245,54 @@ impl Recent {
     /// # Panics
     /// If it does not follow the channel's last one.
     pub(crate) fn note(&mut self, record: &Record) {
-        let known = self.channels.get_mut(&record.channel);
-        let bytes_before = known.as_ref().map_or(0, |newest| newest.bytes);
-        let newest = match (known, record.kind) {
-            (Some(newest), _) => newest,
-            (None, RecordKind::Create) => {
-                self.clock.push_back(record.channel);
-                let newest = Newest::starting_at(record.seq);
-                self.channels.entry(record.channel).or_insert(newest)
-            }
-            (None, _) => return,
+        let Some(newest) = self.channels.get_mut(&record.channel) else {
+            return;
         };
-        newest.is_used = true;
-        // The caller's body may be a slice of something larger, which would then stay, uncounted.
-        let record = Record {
-            body: Bytes::copy_from_slice(&record.body),
-            ..record.clone()
-        };
+        let bytes_before = newest.bytes;
+        let record = copied(record);
         if record.kind == RecordKind::Create {
             assert_eq!(record.seq, newest.end(), "commits are told in their order");
             newest.push(record, self.messages_max);
         } else {
             newest.apply(record);
+        }
+        self.bytes = self.bytes - bytes_before + newest.bytes;
+        self.make_room();
+    }
+
+    /// Somebody looks for a channel's newest messages, which are not all here; `head_seq` is the
+    /// last one there is. From now on what is written there is kept.
+    pub(crate) fn visit(&mut self, channel: ChannelKey, head_seq: u64) -> Visit {
+        let number = self.next_visit;
+        self.next_visit += 1;
+        if let Entry::Vacant(vacant) = self.channels.entry(channel) {
+            self.clock.push_back(channel);
+            let newest = vacant.insert(Newest::starting_at(head_seq + 1));
+            self.bytes += newest.bytes;
+        }
+        if let Some(newest) = self.channels.get_mut(&channel) {
+            newest.visit = Some(number);
+        }
+        self.make_room();
+        Visit { channel, number }
+    }
+
+    /// What a visit found, in order of seq: what of it lies next to what is here is kept, unless
+    /// it may have changed since, or others have come to look.
+    pub(crate) fn found(&mut self, visit: &Visit, page: &[Stored]) {
+        let Some(newest) = self.channels.get_mut(&visit.channel) else {
+            return;
+        };
+        if newest.visit != Some(visit.number) {
+            return;
+        }
+        let bytes_before = newest.bytes;
+        let first_seq = newest.first_seq;
+        let older = page.iter().rev();
+        for message in older.skip_while(|message| message.create.seq >= first_seq) {
+            if newest.messages.len() >= self.messages_max || !newest.prepend(message) {
+                break;
+            }
         }
         self.bytes = self.bytes - bytes_before + newest.bytes;
         self.make_room();
@@ -306,6 +386,7 @@ mod tests {
     /// A channel that it knows from message 5 on, of which it keeps eight.
     fn known_from_five() -> Recent {
         let mut recent = Recent::new(1 << 20, 8);
+        recent.visit(ChannelKey([1; 16]), 4);
         for seq in 5..=14 {
             recent.note(&record(1, RecordKind::Create, seq, seq));
         }
@@ -352,16 +433,87 @@ mod tests {
         assert_eq!(recent.page(&query(Query::Newest, 14)), None);
     }
 
+    /// Messages 1 to 4, as a reader found them.
+    fn older() -> Vec<Stored> {
+        let records = (1..=4).map(|seq| record(1, RecordKind::Create, seq, seq));
+        records.map(Stored::new).collect()
+    }
+
+    #[test]
+    fn what_a_visit_found_is_kept_and_goes_on() {
+        let one = ChannelKey([1; 16]);
+        let mut recent = Recent::new(1 << 20, 6);
+        assert_eq!(recent.page(&query(Query::Newest, 4)), None);
+        let visit = recent.visit(one, 4);
+        recent.note(&record(1, RecordKind::Create, 5, 5));
+        assert_eq!(recent.page(&query(Query::Newest, 5)), None);
+        recent.found(&visit, &older());
+        assert_eq!(
+            seqs(recent.page(&query(Query::Newest, 5))),
+            Some(vec![3, 4, 5])
+        );
+        recent.note(&record(1, RecordKind::Edit, 4, 6));
+        for seq in 6..=8 {
+            recent.note(&record(1, RecordKind::Create, seq, seq + 1));
+        }
+        let page = recent.page(&query(Query::Before(key(70)), 8)).unwrap();
+        assert_eq!(page[1].edit.as_ref().unwrap().rev, 6);
+        assert_eq!(seqs(Some(page)), Some(vec![3, 4, 5]));
+        assert_eq!(
+            seqs(recent.page(&query(Query::AfterSeq(1), 8))),
+            None,
+            "six are kept"
+        );
+    }
+
+    #[test]
+    fn what_may_have_changed_since_is_not_kept() {
+        let one = ChannelKey([1; 16]);
+        let is_kept = |meanwhile: &dyn Fn(&mut Recent)| {
+            let mut recent = Recent::new(1 << 20, 6);
+            let visit = recent.visit(one, 4);
+            meanwhile(&mut recent);
+            recent.found(&visit, &older());
+            recent.page(&query(Query::Newest, 4)).is_some()
+        };
+        assert!(is_kept(&|_| ()));
+        assert!(!is_kept(&|recent| recent.note(&record(
+            1,
+            RecordKind::Delete,
+            3,
+            5
+        ))));
+        assert!(!is_kept(&|recent| recent.clear()));
+        assert!(!is_kept(&|recent| {
+            recent.clear();
+            recent.visit(one, 4);
+        }));
+        let mut gap = older();
+        gap.remove(2);
+        let mut recent = Recent::new(1 << 20, 6);
+        let visit = recent.visit(one, 4);
+        recent.found(&visit, &gap);
+        assert_eq!(recent.page(&query(Query::Newest, 4)), None, "3 is missing");
+    }
+
     proptest! {
         #[test]
         fn the_budget_holds_and_the_count_is_true(
             budget in 0_u64..60_000,
-            commits in prop::collection::vec((1_u8..20, 0_u64..4), 0..400),
+            commits in prop::collection::vec((1_u8..20, 0_u64..5), 0..400),
         ) {
             let mut recent = Recent::new(budget, 16);
             let mut heads = [(0, 0); 20];
             for (channel, kind) in commits {
                 let (seq, rev) = &mut heads[usize::from(channel)];
+                if kind == 4 {
+                    let visit = recent.visit(ChannelKey([channel; 16]), *seq);
+                    let first = seq.saturating_sub(3).max(1);
+                    let page = (first..=*seq).map(|seq| record(channel, RecordKind::Create, seq, seq));
+                    recent.found(&visit, &page.map(Stored::new).collect::<Vec<_>>());
+                    prop_assert!(recent.bytes() <= budget);
+                    continue;
+                }
                 let kind = if *seq == 0 || kind == 0 { RecordKind::Create } else { RecordKind::ReactionAdd };
                 *seq += u64::from(kind == RecordKind::Create);
                 *rev += 1;

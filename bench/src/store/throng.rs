@@ -4,8 +4,9 @@
 //! engines share.
 //!
 //! Invariants: a batch is one commit, acknowledged after its sync; two are under way, the second
-//! is written when the first is durable; what the server does in the
-//! background is done in the background here, and waited for when the day ends.
+//! is written when the first is durable; what the server does beside its commits (the next
+//! segment's file), and what it does on its maintenance thread while a day lasts (index files of
+//! full segments), is done likewise here, and waited for when the day ends.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -14,11 +15,11 @@ use std::rc::Rc;
 use glommio::task::JoinHandle;
 use throng_storage_engine::{
     ChannelKey, Did, Event, GlommioDisk, Log, LogPlace, Maintenance, MaintenanceConfig, PageQuery,
-    Query, Reader, Record, SegmentId, SharedIndex, StoreConfig, StoreError, StoreLock, Upkeep,
-    View, recover,
+    Query, Reader, Record, SegmentId, StoreConfig, StoreError, StoreLock, Upkept, View, recover,
 };
 
 use super::engine::{Ask, Engine, Failure, Limits, PAGE_MESSAGES, PageMessage};
+use super::indexer::Indexer;
 
 /// Most bytes of a page.
 const PAGE_BYTES_MAX: usize = 1 << 20;
@@ -30,7 +31,8 @@ pub(super) struct Throng {
     maintenance: Rc<Maintenance<GlommioDisk>>,
     /// The segment of the last commit.
     segment: Option<SegmentId>,
-    background: Option<JoinHandle<Result<(), StoreError>>>,
+    background: Option<JoinHandle<Result<Upkept, StoreError>>>,
+    indexer: Indexer,
     _lock: StoreLock,
 }
 
@@ -77,6 +79,7 @@ impl Engine for Throng {
             maintenance: Rc::new(maintenance),
             segment: None,
             background: None,
+            indexer: Indexer::start(directory)?,
             _lock: recovered.lock,
         })
     }
@@ -103,7 +106,7 @@ impl Engine for Throng {
         let segment = places.last().map(|place| place.segment);
         if segment != self.segment {
             self.segment = segment;
-            self.work_behind();
+            self.work_behind()?;
         }
         Ok(())
     }
@@ -167,8 +170,9 @@ impl Throng {
         match event {
             Event::EndDay(day) => {
                 self.log.end_day(day).await?;
-                let (upkeep, index) = (self.log.upkeep(), self.log.index());
-                work(upkeep, index, Rc::clone(&self.maintenance)).await?;
+                self.log.upkeep().run().await?;
+                self.index_filled()?;
+                self.note_indexed(Indexer::wait)?;
                 self.maintenance.day_ended(0, day);
             }
             Event::Installed(installed) => {
@@ -179,39 +183,46 @@ impl Throng {
         Ok(())
     }
 
-    /// Makes the next segment's file and the index files of full ones beside the commits, as the
-    /// server does; after what was begun before.
-    fn work_behind(&mut self) {
+    /// Makes the next segment's file beside the commits, after what was begun before, and has
+    /// the index files of full segments written.
+    fn work_behind(&mut self) -> Result<(), Failure> {
+        self.note_indexed(Indexer::written)?;
+        self.index_filled()?;
         let before = self.background.take();
-        let (upkeep, index) = (self.log.upkeep(), self.log.index());
-        let maintenance = Rc::clone(&self.maintenance);
+        let upkeep = self.log.upkeep();
         let task = glommio::spawn_local(async move {
             if let Some(before) = before {
                 before.await.transpose()?;
             }
-            work(upkeep, index, maintenance).await
+            upkeep.run().await
         });
         self.background = Some(task.detach());
+        Ok(())
+    }
+
+    fn index_filled(&mut self) -> Result<(), Failure> {
+        let filled = self.log.index().borrow_mut().filled();
+        filled
+            .into_iter()
+            .try_for_each(|hot| self.indexer.write(hot))
+    }
+
+    /// Lets go of the segments whose index files are written.
+    fn note_indexed(
+        &mut self,
+        written: impl FnOnce(&mut Indexer) -> Result<Vec<SegmentId>, Failure>,
+    ) -> Result<(), Failure> {
+        let index = self.log.index();
+        for segment in written(&mut self.indexer)? {
+            index.borrow_mut().drop_hot(segment);
+        }
+        Ok(())
     }
 
     async fn finish_background(&mut self) -> Result<(), Failure> {
         if let Some(background) = self.background.take() {
             background.await.transpose()?;
         }
-        Ok(())
+        self.note_indexed(Indexer::wait)
     }
-}
-
-async fn work(
-    upkeep: Upkeep<GlommioDisk>,
-    index: SharedIndex,
-    maintenance: Rc<Maintenance<GlommioDisk>>,
-) -> Result<(), StoreError> {
-    upkeep.run().await?;
-    let filled = index.borrow_mut().filled();
-    for hot in filled {
-        let segment = maintenance.filled(&hot).await?;
-        index.borrow_mut().drop_hot(segment);
-    }
-    Ok(())
 }

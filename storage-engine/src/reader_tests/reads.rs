@@ -173,9 +173,13 @@ fn recent_messages_of_a_busy_channel_take_no_read() {
         world.send(1, 100);
     }
     world.change(RecordKind::Edit, 1, 190);
+    let first = cost(&world, &query(1, Query::Newest), 50);
+    assert_eq!(first.pages_recent, 0, "nobody has read it so far");
+    world.send(1, 100);
+    world.change(RecordKind::Edit, 1, 191);
     let newest = cost(&world, &query(1, Query::Newest), 50);
     assert_eq!((newest.pages_recent, newest.device_reads), (1, 0));
-    let behind = cost(&world, &query(1, Query::AfterSeq(170)), 30);
+    let behind = cost(&world, &query(1, Query::AfterSeq(170)), 31);
     assert_eq!((behind.pages_recent, behind.device_reads), (1, 0));
     let deep = cost(&world, &query(1, Query::AfterSeq(10)), 50);
     assert_eq!(deep.pages_recent, 0);
