@@ -60,6 +60,10 @@ pub struct StoreConfig {
     /// one's itself before it goes on, and recovery before it looks further. Each takes memory in
     /// proportion to its records.
     pub unindexed_segments_max: usize,
+    /// Most prewritten files that wait to become segments, at least 1: one is made whenever there
+    /// is none, the others while nothing is committed ([`crate::Upkeep::stock`]). A burst of so
+    /// many segments does not share the device with prewriting.
+    pub spares_max: usize,
     /// Unit in which segments are prewritten and scanned: a multiple of [`BLOCK_BYTES`].
     pub chunk_bytes: u32,
     /// How far back recovery reports nonces, in milliseconds before the newest record.
@@ -120,6 +124,7 @@ impl Default for StoreConfig {
             recent_messages_max: 128,
             page_step_max: 1024,
             unindexed_segments_max: 8,
+            spares_max: 4,
             chunk_bytes: 1 << 20,
             recent_ms: 5 * 60 * 1000,
             durability: Durability::Sync,
@@ -181,6 +186,7 @@ impl StoreConfig {
             consumers.reason_bytes_max <= self.record_bytes_max as usize,
             "a reason is shorter than a record"
         );
+        assert!(self.spares_max > 0, "the next segment's file is made ahead");
         assert!(self.open_indexes_max > 0 && self.recent_messages_max > 0);
         assert!(self.page_step_max > 0, "a page is read in steps");
         assert!(

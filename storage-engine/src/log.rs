@@ -609,7 +609,7 @@ impl<D: Disk> Log<D> {
         let path = self.paths.segment(segment, day);
         if let Err(error) = self.disk.rename(&spare, &path).await {
             if error.is_full() {
-                self.upkeep.put_back(spare).await.map_err(poisoned)?;
+                self.upkeep.put_back(spare);
             }
             return Err(full_or_poisoned(error));
         }

@@ -1,10 +1,10 @@
-//! What a log does beside its commits, so that commits need not wait for it: the next segment's
-//! file is made ahead of time, and full segments give back the space that they did not use.
+//! What a log does beside its commits, so that commits need not wait for it: files of the next
+//! segments are made ahead of time, and full segments give back the space that they did not use.
 //!
 //! It never touches a segment that is still written to.
 //!
-//! Invariants: at most one file is ready and at most one is being made; a full disk is no
-//! failure here, the next commit that needs a segment will say so.
+//! Invariants: as many files are ready as the configuration says at most, and one is being made;
+//! a full disk is no failure here, the next commit that needs a segment will say so.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,8 +29,10 @@ pub(crate) struct Ended<F> {
 /// What [`Upkeep::run`] achieved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Upkept {
-    /// The next segment's file is ready.
+    /// The next segment's file is ready, or as many as may be.
     Ready,
+    /// One more was made.
+    Stocked,
     /// Another call is making it.
     Busy,
     /// There is no space for it at the moment.
@@ -57,7 +59,7 @@ struct State<D: Disk> {
     shard: u16,
     next_number: Cell<u64>,
     making: Cell<bool>,
-    ready: RefCell<Option<PathBuf>>,
+    ready: RefCell<VecDeque<PathBuf>>,
     ended: RefCell<VecDeque<Ended<D::File>>>,
 }
 
@@ -80,7 +82,7 @@ impl<D: Disk> Upkeep<D> {
                 shard,
                 next_number: Cell::new(0),
                 making: Cell::new(false),
-                ready: RefCell::new(None),
+                ready: RefCell::new(VecDeque::new()),
                 ended: RefCell::new(VecDeque::new()),
             }),
         }
@@ -89,8 +91,7 @@ impl<D: Disk> Upkeep<D> {
     /// Whether there is something to do and nobody at it.
     pub(crate) fn is_due(&self) -> bool {
         let has_ended = !self.state.ended.borrow().is_empty();
-        let is_ready = self.state.ready.borrow().is_some();
-        has_ended || !is_ready && !self.state.making.get()
+        has_ended || !self.has_ready(1) && !self.state.making.get()
     }
 
     /// Gives back unused space of full segments, then makes the next segment's file unless one
@@ -100,7 +101,24 @@ impl<D: Disk> Upkeep<D> {
     /// If the disk fails other than by being full.
     pub async fn run(&self) -> Result<Upkept, StoreError> {
         self.trim_ended().await?;
-        if self.state.ready.borrow().is_some() {
+        match self.make_unless_ready(1).await? {
+            Upkept::Stocked => Ok(Upkept::Ready),
+            other => Ok(other),
+        }
+    }
+
+    /// Makes one more file for a later segment, unless there are as many as may be. Meant for
+    /// when nothing is committed: writing them takes the device's time from commits.
+    ///
+    /// # Errors
+    /// As [`Upkeep::run`].
+    pub async fn stock(&self) -> Result<Upkept, StoreError> {
+        let most = self.state.config.spares_max;
+        self.make_unless_ready(most).await
+    }
+
+    async fn make_unless_ready(&self, enough: usize) -> Result<Upkept, StoreError> {
+        if self.has_ready(enough) {
             return Ok(Upkept::Ready);
         }
         if self.state.making.replace(true) {
@@ -111,17 +129,21 @@ impl<D: Disk> Upkeep<D> {
         drop(making);
         match made {
             Ok(path) => {
-                *self.state.ready.borrow_mut() = Some(path);
-                Ok(Upkept::Ready)
+                self.state.ready.borrow_mut().push_back(path);
+                Ok(Upkept::Stocked)
             }
             Err(error) if error.is_full() => Ok(Upkept::Full),
             Err(error) => Err(error.into()),
         }
     }
 
+    fn has_ready(&self, enough: usize) -> bool {
+        self.state.ready.borrow().len() >= enough
+    }
+
     /// The file that is ready, or a new one. It is closed.
     pub(crate) async fn take(&self) -> Result<PathBuf, DiskError> {
-        let ready = self.state.ready.borrow_mut().take();
+        let ready = self.state.ready.borrow_mut().pop_front();
         match ready {
             Some(path) => Ok(path),
             None => self.make().await,
@@ -129,12 +151,8 @@ impl<D: Disk> Upkeep<D> {
     }
 
     /// Takes back a file that could not become a segment, for the next try.
-    pub(crate) async fn put_back(&self, path: PathBuf) -> Result<(), DiskError> {
-        let replaced = self.state.ready.borrow_mut().replace(path);
-        match replaced {
-            Some(path) => self.state.disk.remove(&path).await,
-            None => Ok(()),
-        }
+    pub(crate) fn put_back(&self, path: PathBuf) {
+        self.state.ready.borrow_mut().push_front(path);
     }
 
     /// Notes a segment that takes no more frames, to be cut to its end later.
@@ -146,14 +164,14 @@ impl<D: Disk> Upkeep<D> {
         waiting.push_back(ended);
     }
 
-    /// Trims what is left and removes the file that is ready: nothing unused stays on disk.
+    /// Trims what is left and removes the files that are ready: nothing unused stays on disk.
     pub(crate) async fn finish(&self) -> Result<(), StoreError> {
         self.trim_ended().await?;
-        let ready = self.state.ready.borrow_mut().take();
-        if let Some(path) = ready {
+        loop {
+            let ready = self.state.ready.borrow_mut().pop_front();
+            let Some(path) = ready else { return Ok(()) };
             self.state.disk.remove(&path).await?;
         }
-        Ok(())
     }
 
     async fn make(&self) -> Result<PathBuf, DiskError> {
@@ -184,4 +202,48 @@ async fn trim<F: DiskFile>(file: F, end: u32) -> Result<(), DiskError> {
         file.sync().await?;
     }
     file.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::sim_disk::{SimDisk, SimLatency};
+
+    #[test]
+    fn as_many_files_are_ready_as_may_be_and_none_stays() {
+        let disk = SimDisk::new(1, SimLatency::default());
+        let paths = Paths::new(Path::new("/data"));
+        let config = StoreConfig {
+            spares_max: 3,
+            ..StoreConfig::small()
+        };
+        disk.run(async {
+            disk.create_dir(paths.root()).await.unwrap();
+            disk.create_dir(&paths.spares()).await.unwrap();
+            let upkeep = Upkeep::new(disk.clone(), paths, config, 0);
+            assert!(upkeep.is_due());
+            let mut done = vec![upkeep.run().await.unwrap(), upkeep.run().await.unwrap()];
+            assert!(!upkeep.is_due());
+            for _ in 0..3 {
+                done.push(upkeep.stock().await.unwrap());
+            }
+            let (ready, stocked) = (Upkept::Ready, Upkept::Stocked);
+            assert_eq!(done, [ready, ready, stocked, stocked, ready]);
+            let files = disk.files();
+            assert_eq!(files.len(), 3);
+            let changes = disk.changes();
+            let mut taken = Vec::new();
+            for _ in 0..3 {
+                taken.push(upkeep.take().await.unwrap());
+            }
+            assert_eq!((&taken, disk.changes()), (&files, changes), "all were made");
+            assert!(upkeep.is_due());
+            upkeep.put_back(taken.pop().unwrap());
+            assert_eq!(upkeep.stock().await.unwrap(), Upkept::Stocked);
+            upkeep.finish().await.unwrap();
+            assert_eq!(disk.files(), taken, "only what was taken is left");
+        });
+    }
 }

@@ -100,7 +100,9 @@ async fn carry_out<E: Engine>(
     for order in orders {
         match order? {
             Order::Append { messages, batch } => {
-                answer(&Answer::Appended(bench.append(messages, batch).await?))?;
+                let appended = bench.append(messages, batch).await?;
+                bench.engine.idle().await?;
+                answer(&Answer::Appended(appended))?;
             }
             Order::AppendUntilKilled { batch } => bench.append_until_killed(batch).await?,
             Order::Settle => answer(&Answer::Settled(bench.settle().await?))?,
@@ -153,11 +155,12 @@ impl<E: Engine> Bench<E> {
         let chunk = touched_chunk(&setup.shape, workload.pool());
         let before = memory()?;
         let clock = Clock::start();
-        let engine = E::open(&setup.directory, setup.limits).await?;
+        let mut engine = E::open(&setup.directory, setup.limits).await?;
         if let Some(probe) = probes[&PageKind::Newest].first() {
             engine.page(probe.channel, Ask::Newest).await?;
         }
         let first_page_ns = clock.now_ns();
+        engine.idle().await?;
         answer(&Answer::Opened { first_page_ns })?;
         Ok(Self {
             engine,

@@ -147,6 +147,12 @@ pub(super) trait Engine: Sized {
     /// A page, oldest first, of [`PAGE_MESSAGES`] or as many as there are.
     async fn page(&self, channel: ChannelKey, ask: Ask) -> Result<Vec<PageMessage>, Failure>;
 
+    /// Nothing is asked of it for a while. What has no threads of its own does here what it would
+    /// do then.
+    async fn idle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// A day has ended, it is `now_ms`. For work that belongs to that moment.
     async fn day_ended(&mut self, _now_ms: u64) -> Result<(), Failure> {
         Ok(())

@@ -86,8 +86,9 @@ impl Engine for Throng {
 
     fn settings(limits: Limits) -> String {
         format!(
-            "durability sync, two commits under way, segments of {} MiB, block cache {} MiB and {} MiB for recent messages",
+            "durability sync, two commits under way, segments of {} MiB ({} prewritten between rounds), block cache {} MiB and {} MiB for recent messages",
             limits.segment_bytes >> 20,
+            config(limits).spares_max,
             limits.cache_bytes >> 20,
             config(limits).recent_bytes >> 20
         )
@@ -131,6 +132,12 @@ impl Engine for Throng {
             body: stored.create.body,
         });
         Ok(page.collect())
+    }
+
+    async fn idle(&mut self) -> Result<(), Failure> {
+        self.finish_background().await?;
+        while self.log.upkeep().stock().await? == Upkept::Stocked {}
+        Ok(())
     }
 
     async fn day_ended(&mut self, now_ms: u64) -> Result<(), Failure> {

@@ -6,7 +6,7 @@
 //! Invariants: commits are written in the order in which they came; a log that has been idle for
 //! [`IDLE_MS`] ends in an empty frame; when the store is poisoned the process ends.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,8 @@ struct Desk {
     /// To the store's maintenance.
     link: Rc<RefCell<Link>>,
     upkeep: Option<JoinHandle<()>>,
+    /// Commits so far.
+    commits: Rc<Cell<u64>>,
 }
 
 /// The application's end of the journal.
@@ -70,6 +72,7 @@ impl Journal {
             inbox: inbox.clone(),
             link,
             upkeep: None,
+            commits: Rc::default(),
         };
         let task = glommio::spawn_local(desk.run(coming)).detach();
         Self {
@@ -109,6 +112,7 @@ impl Desk {
             };
             match next {
                 Next::Order(Order::Append { commit, records }) => {
+                    self.commits.update(|commits| commits + 1);
                     let result = self.write(&records).await;
                     self.inbox.done(Input::Committed { commit, result });
                     self.hand_over();
@@ -120,6 +124,7 @@ impl Desk {
                     let sealed = self.log.seal_tail().await;
                     sealed.unwrap_or_else(|error| store_failed(&error));
                     is_sealed = true;
+                    self.upkeep = Some(self.stock());
                 }
                 Next::End => break,
             }
@@ -152,6 +157,25 @@ impl Desk {
         if self.log.needs_upkeep() {
             self.upkeep = Some(prepare_next(&self.log, self.upkeep.take()));
         }
+    }
+
+    /// Makes files for later segments until there are enough or something is committed.
+    fn stock(&mut self) -> JoinHandle<()> {
+        let (upkeep, before) = (self.log.upkeep(), self.upkeep.take());
+        let (commits, then) = (Rc::clone(&self.commits), self.commits.get());
+        let task = glommio::spawn_local(async move {
+            if let Some(before) = before {
+                before.await;
+            }
+            while commits.get() == then {
+                match upkeep.stock().await {
+                    Ok(Upkept::Stocked) => {}
+                    Ok(Upkept::Ready | Upkept::Busy | Upkept::Full) => break,
+                    Err(error) => store_failed(&error),
+                }
+            }
+        });
+        task.detach()
     }
 
     async fn end_day(&mut self, day: Day) {
@@ -213,7 +237,7 @@ fn prepare_next(log: &Log<GlommioDisk>, before: Option<JoinHandle<()>>) -> JoinH
         }
         match upkeep.run().await {
             Ok(Upkept::Full) => tracing::warn!("no space for the next segment yet"),
-            Ok(Upkept::Ready | Upkept::Busy) => {}
+            Ok(Upkept::Ready | Upkept::Stocked | Upkept::Busy) => {}
             Err(error) => store_failed(&error),
         }
     });

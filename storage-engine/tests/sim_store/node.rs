@@ -293,6 +293,7 @@ impl Node {
         let mut all = Vec::new();
         for log in &self.logs {
             all.push(log.upkeep().run().await?);
+            all.push(log.upkeep().stock().await?);
         }
         Ok(all)
     }

@@ -153,6 +153,7 @@ fn store(rng: &mut StdRng) -> StoreConfig {
         open_indexes_max: *choose(rng, &[1, 64]),
         unindexed_segments_max: *choose(rng, &[1, 2, 8]),
         cache_bytes: *choose(rng, &[0, 32 << 10, 1 << 20]),
+        spares_max: *choose(rng, &[1, 2, 4]),
         recent_bytes: *choose(rng, &[0, 8 << 10, 1 << 20]),
         recent_messages_max: *choose(rng, &[1, 10, 128]),
         page_step_max: *choose(rng, &[1, 7, 1024]),
