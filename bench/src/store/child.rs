@@ -207,6 +207,7 @@ impl<E: Engine> Bench<E> {
         let mut from = 0;
         let mut under_way = VecDeque::new();
         for &(now_ms, end) in &batches {
+            self.engine.gather(&chunk[from..end]);
             if under_way.len() == E::UNDER_WAY {
                 self.acknowledge(&mut under_way, done).await?;
             }

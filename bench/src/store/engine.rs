@@ -135,6 +135,9 @@ pub(super) trait Engine: Sized {
     /// How many batches may be begun and not acknowledged.
     const UNDER_WAY: usize = 1;
 
+    /// Makes the batch ready that is begun next, while others are written.
+    fn gather(&mut self, _batch: &[Record]) {}
+
     /// Begins to make all of the batch durable. The records are of one day, `now_ms` is a time in
     /// it.
     async fn begin(&mut self, now_ms: u64, batch: &[Record]) -> Result<(), Failure>;

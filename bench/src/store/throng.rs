@@ -15,7 +15,8 @@ use std::rc::Rc;
 use glommio::task::JoinHandle;
 use throng_storage_engine::{
     ChannelKey, Did, Event, GlommioDisk, Log, LogPlace, Maintenance, MaintenanceConfig, PageQuery,
-    Query, Reader, Record, SegmentId, StoreConfig, StoreError, StoreLock, Upkept, View, recover,
+    Prepared, Query, Reader, Record, SegmentId, StoreConfig, StoreError, StoreLock, Upkept, View,
+    recover,
 };
 
 use super::engine::{Ask, Engine, Failure, Limits, PAGE_MESSAGES, PageMessage};
@@ -33,6 +34,7 @@ pub(super) struct Throng {
     segment: Option<SegmentId>,
     background: Option<JoinHandle<Result<Upkept, StoreError>>>,
     indexer: Indexer,
+    gathered: Option<Prepared<GlommioDisk>>,
     _lock: StoreLock,
 }
 
@@ -80,6 +82,7 @@ impl Engine for Throng {
             segment: None,
             background: None,
             indexer: Indexer::start(directory)?,
+            gathered: None,
             _lock: recovered.lock,
         })
     }
@@ -97,8 +100,13 @@ impl Engine for Throng {
     /// While one is written the next one is made ready and waits at the disk.
     const UNDER_WAY: usize = 2;
 
+    fn gather(&mut self, batch: &[Record]) {
+        self.gathered = Some(self.log.encoder().prepare(batch));
+    }
+
     async fn begin(&mut self, now_ms: u64, batch: &[Record]) -> Result<(), Failure> {
-        let prepared = self.log.encoder().prepare(batch);
+        let gathered = self.gathered.take();
+        let prepared = gathered.unwrap_or_else(|| self.log.encoder().prepare(batch));
         Ok(self.log.begin(now_ms, prepared).await?)
     }
 
