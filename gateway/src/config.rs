@@ -122,7 +122,7 @@ pub struct Store {
     pub sync_interval_ms: u64,
     /// Bytes per shard for blocks of older messages that were read.
     pub cache_bytes: u64,
-    /// Bytes per shard for the newest messages of busy channels.
+    /// Bytes per shard for the newest messages of channels that are read.
     pub recent_bytes: u64,
     /// Days that messages are kept after their own; 0 = for ever.
     pub retention_days: u32,

@@ -47,9 +47,10 @@ impl<D: Disk> Maintenance<D> {
         sources: Vec<Source<D>>,
         policy: Policy,
     ) -> Result<SealedSummary, StoreError> {
+        let first_day = options.first_day;
         let mut merge = Merge::begin(sources, policy).await?;
         let mut writer = SealedWriter::create(&self.disk, path, options).await?;
-        let drained = drain(&mut merge, &mut writer).await;
+        let drained = drain(&mut merge, &mut writer, first_day).await;
         let records = merge.finish().await?;
         if let Err(error) = drained {
             writer.abandon().await?;
@@ -258,11 +259,15 @@ impl<D: Disk> Maintenance<D> {
 async fn drain<D: Disk>(
     merge: &mut Merge<D>,
     writer: &mut SealedWriter<D>,
+    first_day: Day,
 ) -> Result<(), StoreError> {
     let mut channel = None;
+    // Where a link leads into the bucket itself, the channel was cut: it ends here.
+    let older = |day: Day| if day < first_day { day } else { Day(0) };
     while let Some(kept) = merge.next().await? {
         if channel != Some(kept.channel) {
-            writer.begin_channel(kept.channel, kept.links.prev, kept.links.prev_changes);
+            let links = kept.links;
+            writer.begin_channel(kept.channel, older(links.prev), older(links.prev_changes));
             channel = Some(kept.channel);
         }
         for record in kept.records {

@@ -14,7 +14,7 @@ use crate::event::{Did, Event, Progress};
 use crate::maintenance::Maintenance;
 use crate::recovery::recover;
 
-/// Seals ended days, merges ended months, drops what is kept no longer and erases what waits for
+/// Seals ended days, merges ended months and small neighbours, drops what is kept no longer and erases what waits for
 /// it, as of `now_ms` (milliseconds since 1970). `on_done` hears of each piece of work.
 ///
 /// # Errors

@@ -52,11 +52,8 @@ impl Cuts {
 pub(crate) enum Compaction {
     /// Buckets from this day on have been looked at.
     Looking { from: Day, seen: Seen },
-    /// Buckets up to this day have lost what they are to lose.
-    Cutting {
-        through: Day,
-        leaving: HashMap<ChannelKey, Day>,
-    },
+    /// These channels leave the buckets up to these days.
+    Cutting { leaving: HashMap<ChannelKey, Day> },
 }
 
 /// What was found in the buckets that were looked at.
@@ -74,9 +71,7 @@ impl<D: Disk> Maintenance<D> {
         match self.take_round(now_ms) {
             None => Ok(None),
             Some(Compaction::Looking { from, seen }) => Ok(Some(self.look(from, seen, now_ms))),
-            Some(Compaction::Cutting { through, leaving }) => {
-                self.cut(through, leaving, now_ms).await.map(Some)
-            }
+            Some(Compaction::Cutting { leaving }) => self.cut(leaving, now_ms).await.map(Some),
         }
     }
 
@@ -92,7 +87,6 @@ impl<D: Disk> Maintenance<D> {
                     channels: seen.leaving.len(),
                 },
                 Compaction::Cutting {
-                    through: Day(0),
                     leaving: seen.leaving,
                 },
             ),
@@ -109,14 +103,13 @@ impl<D: Disk> Maintenance<D> {
         (did, Vec::new())
     }
 
-    /// Writes the oldest bucket anew that a channel leaves and that was not yet.
+    /// Writes the oldest bucket anew that holds something of a channel that leaves it.
     async fn cut(
         &self,
-        through: Day,
         leaving: HashMap<ChannelKey, Day>,
         now_ms: u64,
     ) -> Result<Piece<D>, StoreError> {
-        let Some((bucket, cuts)) = self.oldest_to_cut(through, &leaving) else {
+        let Some((bucket, cuts)) = self.oldest_to_cut(&leaving) else {
             self.replace_manifest(|manifest| manifest.compacted_ms = now_ms)
                 .await?;
             return Ok((Did::HeldAll, Vec::new()));
@@ -132,10 +125,7 @@ impl<D: Disk> Maintenance<D> {
         let installed = self.install(&fresh, Vec::new()).await?;
         let mut state = self.state.borrow_mut();
         state.progress.buckets_rewritten += 1;
-        state.compaction = Some(Compaction::Cutting {
-            through: bucket.last_day,
-            leaving,
-        });
+        state.compaction = Some(Compaction::Cutting { leaving });
         let did = Did::Cut {
             first_day: bucket.first_day,
             channels,
@@ -177,17 +167,14 @@ impl<D: Disk> Maintenance<D> {
         }
     }
 
-    /// The oldest bucket behind `through` that channels leave, and these. A bucket that was merged
-    /// with newer ones since it was looked at is left for the next round.
-    fn oldest_to_cut(
-        &self,
-        through: Day,
-        leaving: &HashMap<ChannelKey, Day>,
-    ) -> Option<(Bucket, Cuts)> {
+    /// The oldest bucket with channels that leave it, and these. Nothing is merged while a round
+    /// is under way, so the buckets are those that were looked at.
+    fn oldest_to_cut(&self, leaving: &HashMap<ChannelKey, Day>) -> Option<(Bucket, Cuts)> {
+        if leaving.is_empty() {
+            return None;
+        }
         let state = self.state.borrow();
-        let buckets = state.manifest.buckets.iter();
-        let mut buckets = buckets.filter(|bucket| bucket.first_day > through);
-        buckets.find_map(|bucket| {
+        state.manifest.buckets.iter().find_map(|bucket| {
             let file = &state.open[&bucket.number];
             let gone = |channel: &ChannelKey| {
                 let is_due = leaving
@@ -196,9 +183,8 @@ impl<D: Disk> Maintenance<D> {
                 is_due.then_some((*channel, Cuts::WHOLE_MS))
             };
             let gone = file.channels().filter_map(|run| gone(&run.channel));
-            let own_ms: HashMap<ChannelKey, u64> = gone.collect();
             let cuts = Cuts {
-                own_ms,
+                own_ms: gone.collect(),
                 ..Cuts::default()
             };
             (!cuts.own_ms.is_empty()).then_some((*bucket, cuts))

@@ -49,7 +49,7 @@ pub struct StoreConfig {
     pub open_indexes_max: usize,
     /// Memory of one shard for blocks of sealed files and index files, bookkeeping included.
     pub cache_bytes: u64,
-    /// Memory of one shard for the newest messages of busy channels, bookkeeping included.
+    /// Memory of one shard for the newest messages of channels that are read, bookkeeping included.
     pub recent_bytes: u64,
     /// Most messages of one channel that are kept as recent.
     pub recent_messages_max: usize,

@@ -31,6 +31,9 @@ use crate::segment::{Day, Paths, SegmentInfo, SegmentTable};
 use crate::segment_index::write_index;
 use crate::turns::Turns;
 
+/// For how long nothing is merged after a merge found no room, in milliseconds.
+const MERGE_RETRY_MS: u64 = 60 * 60 * 1000;
+
 /// A node's maintenance.
 pub struct Maintenance<D: Disk> {
     pub(crate) disk: D,
@@ -68,6 +71,8 @@ pub(crate) struct State<D: Disk> {
     pub(crate) uncovered: Vec<EndedSegment>,
     /// Segments that the catalog need not name any more.
     pub(crate) gone: BTreeSet<SegmentId>,
+    /// Nothing is merged before this time.
+    pub(crate) merge_from_ms: u64,
     pub(crate) progress: Progress,
 }
 
@@ -131,6 +136,7 @@ impl<D: Disk> Maintenance<D> {
             limits: HashMap::new(),
             uncovered: Vec::new(),
             gone: BTreeSet::new(),
+            merge_from_ms: 0,
             progress: Progress::default(),
         };
         Ok(Self {
@@ -273,8 +279,9 @@ impl<D: Disk> Maintenance<D> {
     }
 
     /// What is due comes in this order: space given back, old buckets dropped, days sealed,
-    /// things erased, months and then neighbours merged, channels cut, the catalog replaced. What frees space comes
-    /// before what needs it, or a full disk would stay full.
+    /// things erased, channels cut, months and then neighbours merged, the catalog replaced.
+    /// What frees space comes before what only needs it for a time, or a full disk would stay
+    /// full; and cutting, once begun, before merging.
     async fn next_piece(&self, now_ms: u64) -> Result<Piece<D>, StoreError> {
         if let Some(did) = self.unlink_released().await? {
             return Ok((did, Vec::new()));
@@ -288,13 +295,10 @@ impl<D: Disk> Maintenance<D> {
         if let Some(piece) = self.erase_next(now_ms).await? {
             return Ok(piece);
         }
-        if let Some(piece) = self.merge_next_month(now_ms).await? {
-            return Ok(piece);
-        }
-        if let Some(piece) = self.merge_next_neighbours(now_ms).await? {
-            return Ok(piece);
-        }
         if let Some(piece) = self.cut_next(now_ms).await? {
+            return Ok(piece);
+        }
+        if let Some(piece) = self.merge_next(now_ms).await? {
             return Ok(piece);
         }
         if self.state.borrow().uncovered.len() >= self.config.checkpoint_segments {
@@ -304,11 +308,30 @@ impl<D: Disk> Maintenance<D> {
         Ok((Did::Nothing, Vec::new()))
     }
 
+    /// Merges what is due. One that found no room is left alone for a while: it would fill the
+    /// disk again each time, and everything behind it would wait.
+    async fn merge_next(&self, now_ms: u64) -> Result<Option<Piece<D>>, StoreError> {
+        if now_ms < self.state.borrow().merge_from_ms {
+            return Ok(None);
+        }
+        let merged = match self.merge_next_month(now_ms).await {
+            Ok(None) => self.merge_next_neighbours(now_ms).await,
+            done => done,
+        };
+        if merged.as_ref().is_err_and(StoreError::is_full) {
+            self.state.borrow_mut().merge_from_ms = now_ms + MERGE_RETRY_MS;
+        }
+        merged
+    }
+
     /// When something will be due by time alone.
     fn next_due_ms(&self, now_ms: u64) -> u64 {
         let tomorrow = Day(self.due_day(now_ms).0 + 2);
         let mut next_ms = tomorrow.start_ms() + self.config.grace_ms;
         let state = self.state.borrow();
+        if state.merge_from_ms > now_ms {
+            next_ms = next_ms.min(state.merge_from_ms);
+        }
         if let Some(asked) = self.first_unapplied(&state.manifest) {
             next_ms = next_ms.min(asked.asked_ms + self.config.erase_wait_ms);
         }

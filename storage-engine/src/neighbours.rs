@@ -4,9 +4,10 @@
 //! It leaves a month that has not ended apart from those that have, and merges nothing that
 //! together would be too large, or would be kept too long.
 //!
-//! Invariants: behind a merge, each bucket of a group is more than half as large again as all
-//! newer ones of the group together, so that their number grows with the logarithm of what they
-//! hold (size-tiered compaction, in order of time) and a message is rewritten as often.
+//! Invariants: when nothing is due, each bucket of a group is more than half as large again as the
+//! next newer one, where the limits let them merge at all, so that their number grows with the
+//! logarithm of what they hold (size-tiered compaction, in order of time), and a message is
+//! rewritten as often.
 
 use std::ops::Range;
 
@@ -15,9 +16,6 @@ use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::maintenance::{Maintenance, Piece};
 use crate::manifest::{Bucket, Manifest};
-
-/// Days that a merge may always cover: a month.
-const DAYS_MIN: u32 = 31;
 
 /// What a merge must not exceed.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +62,8 @@ impl<D: Disk> Maintenance<D> {
             bytes_max: (self.config.neighbours_bytes_max)
                 .min(retention.bytes_max.map_or(u64::MAX, share)),
             days_max: match days_max {
-                _ if has_bytes => DAYS_MIN,
-                Some(days) => DAYS_MIN.max(days / 4),
+                _ if has_bytes => 1,
+                Some(days) => days / 4,
                 None => u32::MAX,
             },
             inputs_max: self.config.merge_inputs_max,

@@ -89,6 +89,8 @@ pub(crate) struct Page {
     bytes_max: usize,
     before: Side,
     after: Side,
+    /// Deleted messages that were passed over.
+    passed: Vec<Stored>,
 }
 
 /// What was found on one side of the boundary, nearest first.
@@ -126,6 +128,7 @@ impl Page {
             bytes_max: query.bytes_max,
             before: Side::default(),
             after: Side::default(),
+            passed: Vec::new(),
         }
     }
 
@@ -160,20 +163,33 @@ impl Page {
 
     /// Takes the next message on the older side, if it needs it.
     pub(crate) fn add_before(&mut self, message: Stored) {
-        if self.missing_before() > 0 && self.counts(&message) {
-            self.before.push(message);
+        if self.missing_before() == 0 {
+            return;
+        }
+        match self.counts(&message) {
+            true => self.before.push(message),
+            false => self.passed.push(message),
         }
     }
 
     /// Takes the next message on the newer side, if it needs it.
     pub(crate) fn add_after(&mut self, message: Stored) {
-        if self.missing_after() > 0 && self.counts(&message) {
-            self.after.push(message);
+        if self.missing_after() == 0 {
+            return;
+        }
+        match self.counts(&message) {
+            true => self.after.push(message),
+            false => self.passed.push(message),
         }
     }
 
     fn counts(&self, message: &Stored) -> bool {
         self.with_deleted || !message.is_deleted()
+    }
+
+    /// Deleted messages that it passed over, in no particular order.
+    pub(crate) fn take_passed(&mut self) -> Vec<Stored> {
+        std::mem::take(&mut self.passed)
     }
 
     /// The page, oldest message first. Of what exceeds its bytes, the messages farthest from the

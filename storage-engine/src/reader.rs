@@ -114,16 +114,21 @@ impl<D: Disk> Reader<D> {
             return Ok(page);
         }
         if query.query != Query::Newest {
-            return self.read_current(&query).await;
+            return Ok(self.read_current(&query).await?.0);
         }
         let visit = self.recent.borrow_mut().visit(query.channel, head.seq);
-        let page = self.read_current(&query).await?;
-        self.recent.borrow_mut().found(&visit, &page);
+        let (page, passed) = self.read_current(&query).await?;
+        let mut found: Vec<&Stored> = page.iter().chain(&passed).collect();
+        found.sort_unstable_by_key(|message| message.create.seq);
+        self.recent.borrow_mut().found(&visit, found.into_iter());
         Ok(page)
     }
 
-    /// Reads a page from the present view.
-    async fn read_current(&self, query: &PageQuery) -> Result<Vec<Stored>, StoreError> {
+    /// Reads a page from the present view; also gives the deleted messages in between.
+    async fn read_current(
+        &self,
+        query: &PageQuery,
+    ) -> Result<(Vec<Stored>, Vec<Stored>), StoreError> {
         loop {
             let reading = self.view.begin();
             match self.read_page(&reading, query).await {
@@ -176,9 +181,8 @@ impl<D: Disk> Reader<D> {
         &self,
         installed: &view::Installed<SharedSealed<D>>,
     ) -> impl Future<Output = Result<(), StoreError>> + use<'_, D> {
-        let is_drop = installed.bucket.is_none() && !installed.replaced.is_empty();
-        if is_drop {
-            // Some of them may be of the days that are gone.
+        if !installed.replaced.is_empty() {
+            // Some of them may have gone: their days, by a limit of their channel, or erased.
             self.forget_recent();
         }
         let drained = self.view.install(installed);
@@ -231,7 +235,7 @@ impl<D: Disk> Reader<D> {
         &self,
         reading: &ViewReading<D>,
         query: &PageQuery,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<(Vec<Stored>, Vec<Stored>), StoreError> {
         let mut chain = Chain::new(self, reading, query.channel);
         let mut page = Page::new(query);
         let asked = query.asked();
@@ -248,7 +252,7 @@ impl<D: Disk> Reader<D> {
         start = middle.start.saturating_sub(before).max(oldest);
         let mut seqs = start..middle.end.saturating_add(after).min(top);
         if seqs.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         // In a sealed file the middle is a block, which may hold the whole page; or it is two, of
         // which one certainly is needed and often is enough.
@@ -284,7 +288,8 @@ impl<D: Disk> Reader<D> {
             seqs.end = newer.0.end;
             page.take(newer.1);
         }
-        Ok(page.finish())
+        let passed = page.take_passed();
+        Ok((page.finish(), passed))
     }
 }
 

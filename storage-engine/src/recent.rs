@@ -110,8 +110,9 @@ impl Kept {
             Self::Plain(create) => create.body.len() as u64,
             Self::Changed(stored) => {
                 let bodies: usize = stored.records().map(|record| record.body.len()).sum();
-                let reactions = stored.reactions.capacity() * size_of::<Record>();
-                (size_of::<Stored>() + bodies + reactions) as u64
+                let boxed = usize::from(stored.edit.is_some()) + usize::from(stored.is_deleted());
+                let changes = (boxed + stored.reactions.capacity()) * size_of::<Record>();
+                (size_of::<Stored>() + bodies + changes) as u64
             }
         }
     }
@@ -277,9 +278,13 @@ impl Recent {
         Visit { channel, number }
     }
 
-    /// What a visit found, in order of seq: what of it lies next to what is here is kept, unless
-    /// it may have changed since, or others have come to look.
-    pub(crate) fn found(&mut self, visit: &Visit, page: &[Stored]) {
+    /// What a visit found, in order of seq, deleted messages included: what of it lies next to what
+    /// is here is kept, unless it may have changed since, or others have come to look.
+    pub(crate) fn found<'a>(
+        &mut self,
+        visit: &Visit,
+        found: impl DoubleEndedIterator<Item = &'a Stored>,
+    ) {
         let Some(newest) = self.channels.get_mut(&visit.channel) else {
             return;
         };
@@ -288,7 +293,7 @@ impl Recent {
         }
         let bytes_before = newest.bytes;
         let first_seq = newest.first_seq;
-        let older = page.iter().rev();
+        let older = found.rev();
         for message in older.skip_while(|message| message.create.seq >= first_seq) {
             if newest.messages.len() >= self.messages_max || !newest.prepend(message) {
                 break;
@@ -447,7 +452,7 @@ mod tests {
         let visit = recent.visit(one, 4);
         recent.note(&record(1, RecordKind::Create, 5, 5));
         assert_eq!(recent.page(&query(Query::Newest, 5)), None);
-        recent.found(&visit, &older());
+        recent.found(&visit, older().iter());
         assert_eq!(
             seqs(recent.page(&query(Query::Newest, 5))),
             Some(vec![3, 4, 5])
@@ -473,7 +478,7 @@ mod tests {
             let mut recent = Recent::new(1 << 20, 6);
             let visit = recent.visit(one, 4);
             meanwhile(&mut recent);
-            recent.found(&visit, &older());
+            recent.found(&visit, older().iter());
             recent.page(&query(Query::Newest, 4)).is_some()
         };
         assert!(is_kept(&|_| ()));
@@ -492,7 +497,7 @@ mod tests {
         gap.remove(2);
         let mut recent = Recent::new(1 << 20, 6);
         let visit = recent.visit(one, 4);
-        recent.found(&visit, &gap);
+        recent.found(&visit, gap.iter());
         assert_eq!(recent.page(&query(Query::Newest, 4)), None, "3 is missing");
     }
 
@@ -510,17 +515,33 @@ mod tests {
                     let visit = recent.visit(ChannelKey([channel; 16]), *seq);
                     let first = seq.saturating_sub(3).max(1);
                     let page = (first..=*seq).map(|seq| record(channel, RecordKind::Create, seq, seq));
-                    recent.found(&visit, &page.map(Stored::new).collect::<Vec<_>>());
+                    let page: Vec<Stored> = page.map(Stored::new).collect();
+                    recent.found(&visit, page.iter());
                     prop_assert!(recent.bytes() <= budget);
                     continue;
                 }
-                let kind = if *seq == 0 || kind == 0 { RecordKind::Create } else { RecordKind::ReactionAdd };
+                let kind = match kind {
+                    1 if *seq > 0 => RecordKind::ReactionAdd,
+                    2 if *seq > 0 => RecordKind::Edit,
+                    3 if *seq > 0 => RecordKind::Delete,
+                    _ => RecordKind::Create,
+                };
                 *seq += u64::from(kind == RecordKind::Create);
                 *rev += 1;
                 recent.note(&record(channel, kind, *seq, *rev));
                 prop_assert!(recent.bytes() <= budget);
+                let counted = |record: &Record| (size_of::<Record>() + record.body.len()) as u64;
+                let kept_bytes = |kept: &Kept| match kept {
+                    Kept::Plain(create) => create.body.len() as u64,
+                    Kept::Changed(stored) => {
+                        let unused = stored.reactions.capacity() - stored.reactions.len();
+                        let changes: u64 = stored.records().map(counted).sum();
+                        let own = size_of::<Stored>() + unused * size_of::<Record>();
+                        own as u64 + changes - size_of::<Record>() as u64
+                    }
+                };
                 let held = recent.channels.values().map(|newest| {
-                    let heap: u64 = newest.messages.iter().map(Kept::heap_bytes).sum();
+                    let heap: u64 = newest.messages.iter().map(kept_bytes).sum();
                     CHANNEL_BYTES + heap + newest.table_bytes()
                 });
                 prop_assert_eq!(recent.bytes(), held.sum::<u64>());

@@ -3,7 +3,7 @@
 //! It folds nothing and writes nothing.
 //!
 //! Invariants: the segments were read whole, every checksum held; memory is their records, and
-//! 48 bytes for each record and each channel.
+//! 48 bytes for each record, and 24 for each channel of each segment.
 
 use bytes::Bytes;
 

@@ -29,7 +29,7 @@ pub(crate) struct Ended<F> {
 /// What [`Upkeep::run`] achieved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Upkept {
-    /// The next segment's file is ready, or as many as may be.
+    /// The next segment's file is ready, or as many as may be at present.
     Ready,
     /// One more was made.
     Stocked,
@@ -59,6 +59,8 @@ struct State<D: Disk> {
     shard: u16,
     next_number: Cell<u64>,
     making: Cell<bool>,
+    /// There was no space for another file since one was last taken.
+    is_tight: Cell<bool>,
     ready: RefCell<VecDeque<PathBuf>>,
     ended: RefCell<VecDeque<Ended<D::File>>>,
 }
@@ -82,6 +84,7 @@ impl<D: Disk> Upkeep<D> {
                 shard,
                 next_number: Cell::new(0),
                 making: Cell::new(false),
+                is_tight: Cell::new(false),
                 ready: RefCell::new(VecDeque::new()),
                 ended: RefCell::new(VecDeque::new()),
             }),
@@ -108,13 +111,27 @@ impl<D: Disk> Upkeep<D> {
     }
 
     /// Makes one more file for a later segment, unless there are as many as may be. Meant for
-    /// when nothing is committed: writing them takes the device's time from commits.
+    /// when nothing is committed: writing them takes the device's time from commits. Where there
+    /// is no space for one, another is given back: what frees space needs some itself.
     ///
     /// # Errors
     /// As [`Upkeep::run`].
     pub async fn stock(&self) -> Result<Upkept, StoreError> {
-        let most = self.state.config.spares_max;
-        self.make_unless_ready(most).await
+        if self.state.is_tight.get() {
+            return Ok(Upkept::Ready);
+        }
+        let upkept = self.make_unless_ready(self.state.config.spares_max).await?;
+        if upkept == Upkept::Full {
+            self.state.is_tight.set(true);
+            let spare = match self.has_ready(2) {
+                true => self.state.ready.borrow_mut().pop_back(),
+                false => None,
+            };
+            if let Some(path) = spare {
+                self.state.disk.remove(&path).await?;
+            }
+        }
+        Ok(upkept)
     }
 
     async fn make_unless_ready(&self, enough: usize) -> Result<Upkept, StoreError> {
@@ -143,6 +160,7 @@ impl<D: Disk> Upkeep<D> {
 
     /// The file that is ready, or a new one. It is closed.
     pub(crate) async fn take(&self) -> Result<PathBuf, DiskError> {
+        self.state.is_tight.set(false);
         let ready = self.state.ready.borrow_mut().pop_front();
         match ready {
             Some(path) => Ok(path),

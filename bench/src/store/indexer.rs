@@ -3,21 +3,24 @@
 //!
 //! It decides nothing, and says only what is done.
 //!
-//! Invariants: index files are written in the order in which they were asked for; after a failure
-//! every call fails.
+//! Invariants: index files are written in the order in which they were asked for, and what waits
+//! is bounded; a failure is reported once, and ends the run.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use throng_storage_engine::{GlommioDisk, HotSegment, SegmentId, StoreError, index_segment};
 
 use super::engine::Failure;
 
+/// Most segments that wait: more than a log leaves without an index file.
+const WAITING_MAX: usize = 64;
+
 /// The running thread. It ends when this is dropped.
 pub(super) struct Indexer {
-    wanted: Sender<Arc<HotSegment>>,
+    wanted: SyncSender<Arc<HotSegment>>,
     written: Receiver<Result<SegmentId, StoreError>>,
     under_way: usize,
     _thread: ExecutorJoinHandle<()>,
@@ -30,8 +33,8 @@ impl Indexer {
     /// If it cannot be had.
     pub(super) fn start(directory: &Path) -> Result<Self, Failure> {
         let root = directory.to_path_buf();
-        let (wanted, asked) = channel::<Arc<HotSegment>>();
-        let (done, written) = channel();
+        let (wanted, asked) = sync_channel::<Arc<HotSegment>>(WAITING_MAX);
+        let (done, written) = sync_channel(WAITING_MAX);
         let thread = LocalExecutorBuilder::new(Placement::Unbound)
             .name("index")
             .io_memory(4 << 20)
@@ -59,9 +62,9 @@ impl Indexer {
     /// Asks for a segment's index file.
     ///
     /// # Errors
-    /// If the thread is gone.
+    /// If the thread is gone, or too many wait.
     pub(super) fn write(&mut self, hot: Arc<HotSegment>) -> Result<(), Failure> {
-        self.wanted.send(hot)?;
+        self.wanted.try_send(hot)?;
         self.under_way += 1;
         Ok(())
     }
@@ -74,12 +77,14 @@ impl Indexer {
         let mut segments = Vec::new();
         loop {
             match self.written.try_recv() {
-                Ok(written) => segments.push(written?),
+                Ok(written) => {
+                    self.under_way -= 1;
+                    segments.push(written?);
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(gone) => return Err(gone.into()),
             }
         }
-        self.under_way -= segments.len();
         Ok(segments)
     }
 
@@ -90,8 +95,9 @@ impl Indexer {
     pub(super) fn wait(&mut self) -> Result<Vec<SegmentId>, Failure> {
         let mut segments = Vec::new();
         while self.under_way > 0 {
-            segments.push(self.written.recv()??);
+            let written = self.written.recv()?;
             self.under_way -= 1;
+            segments.push(written?);
         }
         Ok(segments)
     }

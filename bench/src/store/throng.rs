@@ -89,7 +89,7 @@ impl Engine for Throng {
 
     fn settings(limits: Limits) -> String {
         format!(
-            "durability sync, two commits under way, segments of {} MiB ({} prewritten between rounds), block cache {} MiB and {} MiB for recent messages",
+            "durability sync, two commits under way and the next one encoded meanwhile (latency counts from handing it over), segments of {} MiB ({} prewritten between rounds), block cache {} MiB and {} MiB for recent messages",
             limits.segment_bytes >> 20,
             config(limits).spares_max,
             limits.cache_bytes >> 20,

@@ -46,8 +46,8 @@ struct Desk {
     /// To the store's maintenance.
     link: Rc<RefCell<Link>>,
     upkeep: Option<JoinHandle<()>>,
-    /// Commits so far.
-    commits: Rc<Cell<u64>>,
+    /// How often making files for later segments had to end: something else is to be done.
+    interruptions: Rc<Cell<u64>>,
 }
 
 /// The application's end of the journal.
@@ -72,7 +72,7 @@ impl Journal {
             inbox: inbox.clone(),
             link,
             upkeep: None,
-            commits: Rc::default(),
+            interruptions: Rc::default(),
         };
         let task = glommio::spawn_local(desk.run(coming)).detach();
         Self {
@@ -112,7 +112,7 @@ impl Desk {
             };
             match next {
                 Next::Order(Order::Append { commit, records }) => {
-                    self.commits.update(|commits| commits + 1);
+                    self.interrupt_stocking();
                     let result = self.write(&records).await;
                     self.inbox.done(Input::Committed { commit, result });
                     self.hand_over();
@@ -159,15 +159,20 @@ impl Desk {
         }
     }
 
-    /// Makes files for later segments until there are enough or something is committed.
+    /// Ends it behind the file under way.
+    fn interrupt_stocking(&self) {
+        self.interruptions.update(|interruptions| interruptions + 1);
+    }
+
+    /// Makes files for later segments until there are enough or something else is to be done.
     fn stock(&mut self) -> JoinHandle<()> {
         let (upkeep, before) = (self.log.upkeep(), self.upkeep.take());
-        let (commits, then) = (Rc::clone(&self.commits), self.commits.get());
+        let (interruptions, then) = (Rc::clone(&self.interruptions), self.interruptions.get());
         let task = glommio::spawn_local(async move {
             if let Some(before) = before {
                 before.await;
             }
-            while commits.get() == then {
+            while interruptions.get() == then {
                 match upkeep.stock().await {
                     Ok(Upkept::Stocked) => {}
                     Ok(Upkept::Ready | Upkept::Busy | Upkept::Full) => break,
@@ -179,6 +184,7 @@ impl Desk {
     }
 
     async fn end_day(&mut self, day: Day) {
+        self.interrupt_stocking();
         let ended = self.log.end_day(day).await;
         ended.unwrap_or_else(|error| store_failed(&error));
         self.hand_over();
@@ -197,6 +203,7 @@ impl Desk {
     }
 
     async fn close(mut self) {
+        self.interrupt_stocking();
         self.wait_for_upkeep().await;
         let closed = self.log.close().await;
         closed.unwrap_or_else(|error| store_failed(&error));

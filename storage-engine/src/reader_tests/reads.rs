@@ -186,6 +186,25 @@ fn recent_messages_of_a_busy_channel_take_no_read() {
 }
 
 #[test]
+fn a_deleted_message_keeps_no_channel_out_of_memory() {
+    let config = StoreConfig {
+        recent_bytes: 1 << 20,
+        ..config()
+    };
+    let mut world = World::new(4, config);
+    for _ in 0..100 {
+        world.send(1, 100);
+    }
+    for seq in [70, 90, 100] {
+        world.change(RecordKind::Delete, 1, seq);
+    }
+    let first = cost(&world, &query(1, Query::Newest), 50);
+    assert_eq!(first.pages_recent, 0);
+    let again = cost(&world, &query(1, Query::Newest), 50);
+    assert_eq!((again.pages_recent, again.device_reads), (1, 0));
+}
+
+#[test]
 fn a_filled_segment_is_found_through_cached_blocks() {
     let mut world = World::new(4, config());
     for _ in 0..300 {

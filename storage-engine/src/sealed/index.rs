@@ -39,6 +39,8 @@ pub(crate) struct ChannelRun {
     pub(crate) prev_changes_day: Day,
     /// The block in which its records begin.
     pub(crate) first_block: u32,
+    /// Behind the last block in which they may lie: the one in which the next channel begins.
+    pub(crate) end_block: u32,
     /// Its highest rev here.
     pub(crate) last_rev: u64,
     /// Bytes of its records, uncompressed.
@@ -46,7 +48,7 @@ pub(crate) struct ChannelRun {
 }
 
 impl ChannelRun {
-    fn of(place: usize, entry: &SealedEntry) -> Self {
+    fn of(place: usize, entry: &SealedEntry, end_block: u32) -> Self {
         Self {
             channel: ChannelKey(entry.channel),
             entry: number(place),
@@ -56,6 +58,7 @@ impl ChannelRun {
             prev_day: Day(entry.prev_day.get()),
             prev_changes_day: Day(entry.prev_changes_day.get()),
             first_block: entry.first_block.get(),
+            end_block,
             last_rev: entry.last_rev.get(),
             bytes: entry.bytes.get(),
         }
@@ -146,19 +149,23 @@ impl<M: Deref<Target = [u8]>> SealedIndex<M> {
         let place = entries
             .binary_search_by(|entry| entry.channel.cmp(&channel.0))
             .ok()?;
-        Some(ChannelRun::of(place, &entries[place]))
+        self.run(number(place))
     }
 
     pub(super) fn run(&self, place: u32) -> Option<ChannelRun> {
-        let place = place as usize;
-        self.entries()
-            .get(place)
-            .map(|entry| ChannelRun::of(place, entry))
+        let entries = self.entries();
+        let next = entries.get(place as usize + 1);
+        let end_block = match next {
+            Some(next) => next.first_block.get() + 1,
+            None => number(self.blocks().len()),
+        };
+        let entry = entries.get(place as usize)?;
+        Some(ChannelRun::of(place as usize, entry, end_block))
     }
 
     pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = ChannelRun> {
-        let entries = self.entries().iter().enumerate();
-        entries.map(|(place, entry)| ChannelRun::of(place, entry))
+        let run = |place| self.run(number(place)).expect("it is below their number");
+        (0..self.entries().len()).map(run)
     }
 
     pub(super) fn place(&self, block: u32) -> BlockPlace {
@@ -184,16 +191,21 @@ impl<M: Deref<Target = [u8]>> SealedIndex<M> {
         }
         let first = (run.entry, *seqs.start(), 0);
         let last = (run.entry, *seqs.end(), 1);
-        let blocks = self.blocks();
+        let blocks = self.own_blocks(run);
         let begun = blocks.partition_point(|block| begin(block) <= first);
         let end = blocks.partition_point(|block| begin(block) <= last);
         span(run, begun, end)
     }
 
+    /// Blocks in which a channel's records may lie.
+    fn own_blocks(&self, run: &ChannelRun) -> &[SealedBlock] {
+        &self.blocks()[run.first_block as usize..run.end_block as usize]
+    }
+
     /// Blocks with messages of these times, and their changes.
     pub(super) fn blocks_at(&self, run: &ChannelRun, ms: RangeInclusive<u64>) -> Range<u32> {
         let begin = |block: &SealedBlock| (block.first_entry.get(), block.first_ms.get());
-        let blocks = self.blocks();
+        let blocks = self.own_blocks(run);
         let begun = blocks.partition_point(|block| begin(block) < (run.entry, *ms.start()));
         let end = blocks.partition_point(|block| begin(block) <= (run.entry, *ms.end()));
         span(run, begun, end)
@@ -213,10 +225,11 @@ impl<M: Deref<Target = [u8]>> SealedIndex<M> {
     }
 }
 
-/// From the last block that had begun, which may go on with what is sought, to the end.
+/// From the last of a channel's blocks that had begun, which may go on with what is sought, to the
+/// end.
 fn span(run: &ChannelRun, begun: usize, end: usize) -> Range<u32> {
-    let first = number(begun.saturating_sub(1)).max(run.first_block);
-    first..number(end).max(first)
+    let first = run.first_block + number(begun.saturating_sub(1));
+    first..(run.first_block + number(end)).max(first)
 }
 
 /// What the block begins with: channel, message, and whether that message began before.
