@@ -336,16 +336,18 @@ fn within_bytes<D: Disk>(
 /// What was read of a stretch.
 struct Found {
     first_seq: u64,
-    creates: Vec<Option<Record>>,
+    messages: Vec<Option<Stored>>,
     changes: Vec<Record>,
 }
 
 impl Found {
     fn new(seqs: &Range<u64>) -> Self {
         let count = usize::try_from(seqs.end - seqs.start).expect("a page is small");
+        let mut messages = Vec::new();
+        messages.resize_with(count, || None);
         Self {
             first_seq: seqs.start,
-            creates: vec![None; count],
+            messages,
             changes: Vec::new(),
         }
     }
@@ -354,30 +356,34 @@ impl Found {
     fn add(&mut self, record: Record) -> bool {
         let position = record.seq.checked_sub(self.first_seq);
         let position = position.and_then(|position| usize::try_from(position).ok());
-        let Some(slot) = position.and_then(|position| self.creates.get_mut(position)) else {
+        let Some(slot) = position.and_then(|position| self.messages.get_mut(position)) else {
             return false;
         };
-        if record.kind == RecordKind::Create {
-            return slot.replace(record).is_none();
+        if record.kind != RecordKind::Create {
+            self.changes.push(record);
+            return true;
         }
-        self.changes.push(record);
-        true
+        let is_first = slot.is_none();
+        *slot = Some(Stored::new(record));
+        is_first
     }
 
     /// The messages, or the seq of one that is missing or whose key does not rise.
     fn fold(mut self) -> Result<Vec<Stored>, u64> {
         let mut last = MessageKey::ZERO;
-        let mut messages = Vec::with_capacity(self.creates.len());
-        for (create, seq) in self.creates.into_iter().zip(self.first_seq..) {
-            let create = create.filter(|create| create.message > last).ok_or(seq)?;
-            last = create.message;
-            messages.push(Stored::new(create));
+        for (message, seq) in self.messages.iter().zip(self.first_seq..) {
+            let key = message.as_ref().map(|message| message.create.message);
+            last = key.filter(|key| *key > last).ok_or(seq)?;
         }
         self.changes.sort_by_key(|change| change.rev);
         for change in self.changes {
             let position = usize::try_from(change.seq - self.first_seq);
-            messages[position.expect("it was looked at")].apply(change);
+            let message = &mut self.messages[position.expect("it was looked at")];
+            message.as_mut().expect("none is missing").apply(change);
         }
-        Ok(messages)
+        let messages = self.messages.into_iter();
+        Ok(messages
+            .map(|message| message.expect("none is missing"))
+            .collect())
     }
 }
