@@ -98,8 +98,17 @@ pub(crate) fn recorded_ends(
             .is_ok()
     };
     let missing = |segment, referrer| Err(StoreError::SegmentMissing { segment, referrer });
+    // No segment that was ended is empty: whoever says so is damaged, or not what was written.
+    let no_end = |path, damage| StoreError::Corrupt {
+        path,
+        offset: 0,
+        damage,
+    };
     let mut ends = BTreeMap::new();
     for ended in notes.ends.values() {
+        if ended.end == 0 {
+            return Err(no_end(paths.catalogs(), Damage::Catalog));
+        }
         if is_there(ended.segment) {
             ends.insert(ended.segment, ended.end);
         } else if ended.day > sealed_through {
@@ -110,6 +119,9 @@ pub(crate) fn recorded_ends(
         let Some(previous) = candidate.previous() else {
             continue;
         };
+        if previous.end == 0 {
+            return Err(no_end(candidate.path.clone(), Damage::FrameContent));
+        }
         // Segments that do not say the day of the one before are older than sealed days.
         let day = previous.day.unwrap_or(Day(1));
         if is_there(previous.segment) {
