@@ -12,11 +12,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{CATALOG_MAGIC, CatalogSegment, EndedSegment, RecordedHead, damaged};
 use crate::config::BLOCK_BYTES;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{DiskError, StoreError};
+use crate::error::StoreError;
 use crate::key::ChannelKey;
-
-/// Unit of reading, in bytes.
-const CHUNK_BYTES: u32 = 1 << 20;
+use crate::whole_file::read_whole;
 const HEADER_BYTES: usize = size_of::<CatalogHeaderV1>();
 
 /// What a catalog of version 1 begins with. Segments follow, then channels.
@@ -88,20 +86,6 @@ fn decode(bytes: &[u8]) -> Option<Entries> {
         segments.iter().map(EndedSegment::from).collect(),
         heads.collect(),
     ))
-}
-
-async fn read_whole<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>, DiskError> {
-    let file = disk.open(path).await?;
-    let length = file.length().await?;
-    let mut bytes = Vec::new();
-    while (bytes.len() as u64) < length {
-        let offset = bytes.len() as u64;
-        let wanted = u64::from(CHUNK_BYTES).min(length - offset);
-        let wanted = u32::try_from(wanted).expect("a chunk is 1 MiB at most");
-        bytes.extend_from_slice(&file.read_at(offset, wanted).await?);
-    }
-    file.close().await?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
