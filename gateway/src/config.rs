@@ -30,6 +30,8 @@ pub struct Config {
     pub token_days: u32,
     /// Sockets per shard, 0 = as many as the descriptor limit allows.
     pub connections_max: u32,
+    /// Whether clients that offer permessage-deflate get it.
+    pub compression: bool,
     /// Limits on what users do.
     pub limits: Limits,
     /// Sizes of the message store.
@@ -143,6 +145,7 @@ impl Default for Config {
             drain_s: 30,
             token_days: 30,
             connections_max: 0,
+            compression: true,
             limits: Limits::default(),
             store: Store::default(),
         }

@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 use throng_protocol::CloseReason;
+use throng_protocol::deflate::Inflater;
 use throng_protocol::frame::{Chunk, Decoder, Item};
 use throng_protocol::handshake::{Head, parse_head};
 
@@ -22,6 +23,8 @@ pub enum Step<'a> {
     Upgraded {
         /// The request's path, without its query.
         path: &'a str,
+        /// Whether the peer takes compressed messages.
+        deflate: bool,
         /// 101, complete.
         response: Bytes,
     },
@@ -69,18 +72,24 @@ impl Connection {
     }
 
     /// Takes bytes and hands what they mean to `sink`, until it returns false: then the rest is
-    /// thrown away, and so is everything after it.
-    pub fn received(&mut self, bytes: &mut [u8], sink: &mut dyn FnMut(Step<'_>) -> bool) {
+    /// thrown away, and so is everything after it. Compression is agreed on where there is an
+    /// inflater, which is then always there.
+    pub fn received(
+        &mut self,
+        bytes: &mut [u8],
+        inflater: Option<&mut Inflater>,
+        sink: &mut dyn FnMut(Step<'_>) -> bool,
+    ) {
         let Self::Head {
             partial,
             message_bytes_max,
         } = self
         else {
-            return self.frames(bytes, sink);
+            return self.frames(bytes, inflater, sink);
         };
         let message_bytes_max = *message_bytes_max;
         if partial.is_empty() {
-            if !self.head(bytes, message_bytes_max, sink) {
+            if !self.head(bytes, message_bytes_max, inflater, sink) {
                 *self = Self::Head {
                     partial: bytes.to_vec(),
                     message_bytes_max,
@@ -92,7 +101,7 @@ impl Connection {
         // A head ends with a line; a client that drips its bytes does not make us parse each time.
         if bytes.contains(&b'\n') || partial.len() > HEAD_BYTES_MAX {
             let mut whole = std::mem::take(partial);
-            if !self.head(&mut whole, message_bytes_max, sink) {
+            if !self.head(&mut whole, message_bytes_max, inflater, sink) {
                 *self = Self::Head {
                     partial: whole,
                     message_bytes_max,
@@ -106,9 +115,10 @@ impl Connection {
         &mut self,
         bytes: &mut [u8],
         message_bytes_max: usize,
+        inflater: Option<&mut Inflater>,
         sink: &mut dyn FnMut(Step<'_>) -> bool,
     ) -> bool {
-        let Some(head) = parse_head(bytes, HEAD_BYTES_MAX) else {
+        let Some(head) = parse_head(bytes, HEAD_BYTES_MAX, inflater.is_some()) else {
             return false;
         };
         *self = Self::Ended;
@@ -116,14 +126,17 @@ impl Connection {
             Head::Upgrade {
                 path,
                 head_bytes,
+                deflate,
                 response,
             } => {
                 if sink(Step::Upgraded {
                     path: &path,
+                    deflate,
                     response,
                 }) {
-                    *self = Self::Open(Decoder::server(message_bytes_max));
-                    self.frames(&mut bytes[head_bytes..], sink);
+                    let decoder = Decoder::server(message_bytes_max).with_deflate(deflate);
+                    *self = Self::Open(decoder);
+                    self.frames(&mut bytes[head_bytes..], inflater, sink);
                 }
             }
             Head::Ordinary { .. } => {
@@ -138,11 +151,20 @@ impl Connection {
         true
     }
 
-    fn frames(&mut self, bytes: &mut [u8], sink: &mut dyn FnMut(Step<'_>) -> bool) {
+    fn frames(
+        &mut self,
+        bytes: &mut [u8],
+        mut inflater: Option<&mut Inflater>,
+        sink: &mut dyn FnMut(Step<'_>) -> bool,
+    ) {
         let Self::Open(decoder) = self else { return };
         let mut chunk = Chunk::new(bytes);
         loop {
-            let goes_on = match decoder.next(&mut chunk) {
+            let next = match inflater.as_deref_mut() {
+                Some(inflater) => decoder.next_inflating(&mut chunk, inflater),
+                None => decoder.next(&mut chunk),
+            };
+            let goes_on = match next {
                 Ok(None) => return,
                 Ok(Some(item)) => sink(Step::Item(item)),
                 Err(error) => {
@@ -177,7 +199,7 @@ mod tests {
         cuts.sort_unstable();
         for ends in cuts.windows(2) {
             let mut part = bytes[ends[0]..ends[1]].to_vec();
-            connection.received(&mut part, &mut |step| {
+            connection.received(&mut part, None, &mut |step| {
                 let goes_on = !matches!(step, Step::Item(Item::Close(_)));
                 steps.push(format!("{step:?}"));
                 goes_on
@@ -235,7 +257,7 @@ mod tests {
         let request = b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
         let mut connection = Connection::server(100);
         let mut found = Bytes::new();
-        connection.received(&mut request.to_vec(), &mut |step| {
+        connection.received(&mut request.to_vec(), None, &mut |step| {
             let Step::HandOver { head } = step else {
                 panic!("{step:?}")
             };

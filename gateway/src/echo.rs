@@ -6,6 +6,7 @@
 //! Invariants: a message comes back whole, unfragmented and of its own kind; after a close frame
 //! was sent nothing follows it.
 
+use throng_protocol::deflate::Inflater;
 use throng_protocol::frame::{Item, Opcode, encode_message};
 use throng_protocol::{CloseReason, close_frame, close_reply};
 
@@ -24,6 +25,7 @@ Connection: close\r\nContent-Type: application/json\r\nContent-Length: 71\r\n\r\
 #[derive(Debug, Default)]
 pub struct Echo {
     connections: Vec<Option<(u32, Connection)>>,
+    inflater: Inflater,
 }
 
 impl Echo {
@@ -72,7 +74,8 @@ impl Application for Echo {
                     self.connections.get_mut(conn.index as usize)
                 {
                     assert_eq!(*generation, conn.generation, "the edge names the tenant");
-                    connection.received(bytes, &mut |step| answer(conn, step, outbox));
+                    let inflater = Some(&mut self.inflater);
+                    connection.received(bytes, inflater, &mut |step| answer(conn, step, outbox));
                 }
             }
             Input::Closed { conn } => {
@@ -95,7 +98,14 @@ impl Application for Echo {
 /// Answers what arrived; whether the connection goes on.
 fn answer(conn: ConnId, step: Step<'_>, outbox: &mut Outbox) -> bool {
     let (bytes, goes_on) = match step {
-        Step::Upgraded { response, .. } => (response, true),
+        Step::Upgraded {
+            response, deflate, ..
+        } => {
+            if deflate {
+                outbox.push(Output::Deflate { conn });
+            }
+            (response, true)
+        }
         Step::Item(Item::Text(text)) => (encode_message(Opcode::Text, text.as_bytes()), true),
         Step::Item(Item::Binary(bytes)) => (encode_message(Opcode::Binary, bytes), true),
         Step::Item(Item::Ping(bytes)) => (encode_message(Opcode::Pong, bytes), true),

@@ -125,6 +125,11 @@ pub enum Output {
         /// Who gets it; may hold sockets that have closed meanwhile.
         to: Rc<Vec<ConnId>>,
     },
+    /// From here on text messages to this socket may leave compressed.
+    Deflate {
+        /// Which socket.
+        conn: ConnId,
+    },
     /// Ask for one `Input::Writable` as soon as nothing is queued for this socket (at once, if so).
     Watch {
         /// Which socket.

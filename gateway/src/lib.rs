@@ -31,6 +31,7 @@ mod owner;
 pub mod record;
 
 mod commit;
+pub mod compression;
 pub mod egress;
 mod fanout;
 pub mod heads;

@@ -45,10 +45,12 @@ impl Shard {
         }
         // The connection is out of its session while its pieces are handled: they borrow from it.
         let mut connection = std::mem::take(&mut session.connection);
-        connection.received(bytes, &mut |step| {
+        let mut inflater = self.inflater.take();
+        connection.received(bytes, inflater.as_deref_mut(), &mut |step| {
             self.step(conn, step, out);
             self.is_open(conn)
         });
+        self.inflater = inflater;
         if let Some(session) = self.sessions.get(conn) {
             session.connection = connection;
         }
@@ -62,7 +64,16 @@ impl Shard {
 
     fn step(&mut self, conn: ConnId, step: Step<'_>, out: &mut Outbox) {
         match step {
-            Step::Upgraded { path, response } => self.upgraded(conn, path, response, out),
+            Step::Upgraded {
+                path,
+                deflate,
+                response,
+            } => {
+                self.upgraded(conn, path, response, out);
+                if deflate {
+                    out.push(Output::Deflate { conn });
+                }
+            }
             Step::Item(item) => self.item(conn, item, out),
             Step::HandOver { head } => {
                 out.push(Output::HandOver { conn, head });

@@ -28,6 +28,7 @@ use super::ring::{PLACES_MAX, Ring};
 use super::settings::EdgeSettings;
 use super::sockets::{SocketLimits, Sockets};
 use super::wake::{Bell, ShardWaker, Sleeper};
+use crate::compression::Compression;
 use crate::io::{Application, ShardId};
 
 /// Places kept free for what arrives while an accept is being cancelled.
@@ -350,6 +351,7 @@ where
         shard,
         drain,
         drain_ms_max: settings.drain_ms_max,
+        compression: Compression::default(),
     };
     pump.run().await
 }

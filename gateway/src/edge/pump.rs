@@ -11,6 +11,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use glommio::timer::Timer;
 
 use super::clock::NodeClock;
@@ -19,7 +20,8 @@ use super::executor::Drain;
 use super::ring::Completion;
 use super::sockets::{Happened, Sockets, frame};
 use super::wake::{Bell, Sleeper};
-use crate::io::{Application, Input, Outbox, Output, ShardId};
+use crate::compression::Compression;
+use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 
 /// Completions taken in one turn.
 const COMPLETIONS_PER_TURN_MAX: usize = 1_024;
@@ -94,6 +96,7 @@ pub(super) struct Pump<A, S> {
     pub(super) shard: ShardId,
     pub(super) drain: Drain,
     pub(super) drain_ms_max: u64,
+    pub(super) compression: Compression,
 }
 
 /// Where the pump is between two rounds.
@@ -159,6 +162,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         }
         self.keep_time(now_ms, rhythm);
         self.services.flush();
+        self.compression.forget();
         Ok(worked)
     }
 
@@ -230,13 +234,15 @@ impl<A: Application, S: Services> Pump<A, S> {
     fn carry_out(&mut self, now_ms: u64, outbox: &mut Outbox) {
         for output in outbox.drain() {
             match output {
-                Output::Send { conn, bytes } => self.sockets.send(conn, frame(bytes)),
-                Output::Broadcast { bytes, to } => {
-                    let frame = frame(bytes);
-                    for conn in to.iter() {
-                        self.sockets.send(*conn, Rc::clone(&frame));
-                    }
+                Output::Send { conn, bytes } => {
+                    let bytes = match self.sockets.is_deflating(conn) {
+                        true => self.compression.of(&bytes),
+                        false => bytes,
+                    };
+                    self.sockets.send(conn, frame(bytes));
                 }
+                Output::Broadcast { bytes, to } => self.broadcast(&bytes, &to),
+                Output::Deflate { conn } => self.sockets.deflate(conn),
                 Output::Watch { conn } => self.sockets.watch(conn),
                 Output::Close { conn } => self.sockets.close(conn, now_ms),
                 Output::HandOver { conn, head } => self.sockets.hand_over(conn, &head),
@@ -245,6 +251,24 @@ impl<A: Application, S: Services> Pump<A, S> {
                 | Output::Read { .. }
                 | Output::Control(_)) => self.services.perform(other),
             }
+        }
+    }
+
+    /// One frame for many; those who take it compressed share that too.
+    fn broadcast(&mut self, bytes: &Bytes, to: &[ConnId]) {
+        let plain = frame(bytes.clone());
+        if !self.sockets.has_deflated() {
+            return to
+                .iter()
+                .for_each(|conn| self.sockets.send(*conn, Rc::clone(&plain)));
+        }
+        let mut compressed = None;
+        for conn in to {
+            let frame = match self.sockets.is_deflating(*conn) {
+                true => compressed.get_or_insert_with(|| frame(self.compression.of(bytes))),
+                false => &plain,
+            };
+            self.sockets.send(*conn, Rc::clone(frame));
         }
     }
 

@@ -115,6 +115,11 @@ impl World {
         match output {
             Output::Send { conn, bytes } => self.send_to(shard, &[conn], bytes),
             Output::Broadcast { bytes, to } => self.send_to(shard, &to, bytes),
+            Output::Deflate { conn } => {
+                if let Some(link) = self.link_of(shard, conn) {
+                    self.links[link].deflate();
+                }
+            }
             Output::Watch { conn } => {
                 if let Some(link) = self.link_of(shard, conn) {
                     self.links[link].watch();
@@ -166,14 +171,19 @@ impl World {
     }
 
     fn send_to(&mut self, shard: u16, conns: &[ConnId], bytes: Bytes) {
-        let frame = Rc::new(bytes);
+        let plain = Rc::new(bytes);
+        let mut compressed = None;
         let backlog_bytes_max = self.plan.config.limits.backlog_bytes_max;
         for conn in conns {
             let Some(link) = self.link_of(shard, *conn) else {
                 continue;
             };
             self.touched.push(link);
-            if self.links[link].push(Rc::clone(&frame), backlog_bytes_max) {
+            let frame = match self.links[link].is_deflating() {
+                true => compressed.get_or_insert_with(|| Rc::new(self.compression.of(&plain))),
+                false => &plain,
+            };
+            if self.links[link].push(Rc::clone(frame), backlog_bytes_max) {
                 let healthy = self.links[link].healthy;
                 assert!(
                     !healthy,
