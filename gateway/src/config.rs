@@ -98,8 +98,11 @@ pub struct Limits {
     pub access_entries_max: usize,
     /// Nonces remembered per shard; when full, messages are refused with UNAVAILABLE.
     pub nonces_max: usize,
-    /// Bytes of live frames on their way from one shard to another.
+    /// Bytes of live frames on their way from one shard to the listeners on another, or on itself.
     pub lane_bytes_max: u64,
+    /// Listeners of one channel that a shard tells in one go; a larger channel is told in slices
+    /// of so many, and other work comes between them.
+    pub fanout_slice_max: usize,
     /// Bytes of records gathered for one commit.
     pub commit_bytes_max: usize,
     /// Open HTTP connections at the control plane.
@@ -202,6 +205,7 @@ impl Default for Limits {
             access_entries_max: 1 << 20,
             nonces_max: 4 << 20,
             lane_bytes_max: 8 << 20,
+            fanout_slice_max: 2_048,
             commit_bytes_max: 1 << 20,
             http_connections_max: 1_024,
         }
@@ -309,6 +313,7 @@ impl Limits {
             ("limits.sends_max", self.sends_max),
             ("limits.subscriptions_max", self.subscriptions_max),
             ("limits.parked_max", self.parked_max),
+            ("limits.fanout_slice_max", self.fanout_slice_max),
             ("limits.http_connections_max", self.http_connections_max),
         ] {
             require(

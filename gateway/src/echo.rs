@@ -90,6 +90,7 @@ impl Application for Echo {
             | Input::Committed { .. }
             | Input::Page { .. }
             | Input::StoreTrouble { .. }
+            | Input::Again
             | Input::Control(_) => unreachable!("nobody was asked for it"),
         }
     }

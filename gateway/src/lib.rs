@@ -30,6 +30,7 @@ mod nonces;
 mod owner;
 pub mod record;
 
+mod audience;
 mod commit;
 pub mod compression;
 pub mod egress;

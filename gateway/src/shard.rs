@@ -20,6 +20,7 @@ use throng_router::{InterestTable, Topic, Topology};
 use throng_storage_engine::RecentNonce;
 
 use crate::access::{AccessCache, Epoch};
+use crate::audience::Move;
 use crate::commit::Commits;
 use crate::config::Config;
 use crate::fanout::Credits;
@@ -53,6 +54,10 @@ pub struct Shard {
     pub(crate) timers: Timers,
     pub(crate) requests: Requests,
     pub(crate) subscribers: Subscribers,
+    /// An `Again` is due.
+    pub(crate) asked_again: bool,
+    /// Room for the places that change in a walk.
+    pub(crate) moves: Vec<Move>,
 
     // Users that this shard owns.
     pub(crate) users: Users,
@@ -132,6 +137,8 @@ impl Shard {
             timers: Timers::new(start.now_ms),
             requests: Requests::new(limits.requests_max),
             subscribers: Subscribers::default(),
+            asked_again: false,
+            moves: Vec::new(),
             users: Users::default(),
             heads: start.heads,
             interest: InterestTable::new(),
@@ -174,6 +181,7 @@ impl Shard {
             Input::Page { read, result } => self.page_read(read, result, out),
             Input::StoreTrouble { error } => self.store_trouble(error),
             Input::Control(message) => self.control(message, out),
+            Input::Again => self.again(out),
             Input::Tick => self.tick(out),
             Input::Drain => self.drain(out),
         }

@@ -27,8 +27,8 @@ impl Shard {
             return;
         };
         if let Some(held) = session.subscription(channel).copied() {
-            if after.is_none() && matches!(held.state, SubscriptionState::Live(_)) {
-                let (seq, rev) = self.subscribers.head(channel);
+            if let (None, SubscriptionState::Live(place)) = (after, held.state) {
+                let (seq, rev) = self.subscribers.told(channel, place);
                 return self.send(
                     conn,
                     &Event::Subscribed {
@@ -243,19 +243,22 @@ impl Shard {
             SubscriptionState::Requested(_) => {} // Abandoned when the answer comes.
             SubscriptionState::Replaying => self.abandon(channel, out),
             SubscriptionState::Live(place) => {
-                let (moved, unheard) = self.subscribers.leave(channel, place);
-                if let Some(moved) = moved {
+                let left = self.subscribers.leave(channel, place);
+                for (moved, place) in left.moves {
                     assert!(moved != conn, "a session is once in a channel's list");
                     self.move_live(moved, channel, place);
                 }
-                if unheard {
+                let owner = self.channel_owner(channel);
+                self.handed_on(owner, left.released_bytes, out);
+                if left.unheard {
                     self.unhear(channel, out);
                 }
             }
         }
     }
 
-    fn move_live(&mut self, conn: ConnId, channel: ChannelId, place: u32) {
+    /// A live session has another place among the listeners.
+    pub(crate) fn move_live(&mut self, conn: ConnId, channel: ChannelId, place: u32) {
         let held = self
             .sessions
             .get(conn)

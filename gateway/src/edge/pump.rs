@@ -103,6 +103,8 @@ pub(super) struct Pump<A, S> {
 struct Rhythm {
     outbox: Outbox,
     completions: Vec<Completion>,
+    /// The application has more to do.
+    again: bool,
     ticked_ms: u64,
     looked_ms: u64,
     drain_until_ms: Option<u64>,
@@ -115,6 +117,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         let mut rhythm = Rhythm {
             outbox: Outbox::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
+            again: false,
             ticked_ms: now_ms,
             looked_ms: now_ms,
             drain_until_ms: None,
@@ -154,9 +157,10 @@ impl<A: Application, S: Services> Pump<A, S> {
         for _ in 0..TURNS_PER_ROUND_MAX {
             worked |= self.take_completions(now_ms, rhythm)?;
             let inputs = self.take_inputs(now_ms, rhythm);
-            worked |= inputs > 0;
+            worked |= inputs > 0 || rhythm.again;
+            let went_on = self.go_on(now_ms, rhythm);
             self.services.flush();
-            if inputs < INPUTS_PER_TURN_MAX {
+            if inputs < INPUTS_PER_TURN_MAX || went_on {
                 break;
             }
         }
@@ -171,14 +175,16 @@ impl<A: Application, S: Services> Pump<A, S> {
         self.sockets
             .turn(&mut rhythm.completions, COMPLETIONS_PER_TURN_MAX)?;
         let mut worked = !rhythm.completions.is_empty();
-        for completion in rhythm.completions.drain(..) {
+        let mut completions = std::mem::take(&mut rhythm.completions);
+        for completion in completions.drain(..) {
             let happened = self.sockets.complete(completion, now_ms);
-            self.tell(now_ms, happened, &mut rhythm.outbox);
+            self.tell(now_ms, happened, rhythm);
         }
+        rhythm.completions = completions;
         self.sockets.batch_done();
         while let Some(happened) = self.sockets.next_happened() {
             worked = true;
-            self.tell(now_ms, Some(happened), &mut rhythm.outbox);
+            self.tell(now_ms, Some(happened), rhythm);
         }
         Ok(worked)
     }
@@ -189,50 +195,66 @@ impl<A: Application, S: Services> Pump<A, S> {
             let Some(input) = self.services.next_input() else {
                 return taken;
             };
-            self.handle(now_ms, input, &mut rhythm.outbox);
+            self.handle(now_ms, input, rhythm);
         }
         INPUTS_PER_TURN_MAX
+    }
+
+    /// Lets the application do more of what it has to do, unless the sends of what it did before
+    /// have not been started; whether it did. What others wait for comes first: it gets one step in
+    /// a round.
+    fn go_on(&mut self, now_ms: u64, rhythm: &mut Rhythm) -> bool {
+        let goes_on = rhythm.again && !self.sockets.is_behind();
+        if goes_on {
+            rhythm.again = false;
+            self.handle(now_ms, Input::Again, rhythm);
+        }
+        goes_on
     }
 
     fn keep_time(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
         if now_ms >= rhythm.ticked_ms + TICK_MS {
             rhythm.ticked_ms = now_ms;
             self.sockets.tick(now_ms);
-            self.handle(now_ms, Input::Tick, &mut rhythm.outbox);
+            self.handle(now_ms, Input::Tick, rhythm);
         }
         if rhythm.drain_until_ms.is_none() && self.drain.is_asked() {
             rhythm.drain_until_ms = Some(now_ms + self.drain_ms_max);
             self.sockets.stop_accepting();
-            self.handle(now_ms, Input::Drain, &mut rhythm.outbox);
+            self.handle(now_ms, Input::Drain, rhythm);
         }
     }
 
     /// Tells the application what happened to a socket.
-    fn tell(&mut self, now_ms: u64, happened: Option<Happened>, outbox: &mut Outbox) {
+    fn tell(&mut self, now_ms: u64, happened: Option<Happened>, rhythm: &mut Rhythm) {
         let input = match happened {
             None => return,
             Some(Happened::Received(conn, buffer, bytes)) => {
                 let bytes = self.sockets.received(buffer, bytes);
-                self.application
-                    .handle(now_ms, Input::Received { conn, bytes }, outbox);
+                self.application.handle(
+                    now_ms,
+                    Input::Received { conn, bytes },
+                    &mut rhythm.outbox,
+                );
                 self.sockets.give_back(buffer);
-                return self.carry_out(now_ms, outbox);
+                return self.carry_out(now_ms, rhythm);
             }
             Some(Happened::Accepted(conn)) => Input::Accepted { conn },
             Some(Happened::Closed(conn)) => Input::Closed { conn },
             Some(Happened::Writable(conn)) => Input::Writable { conn },
             Some(Happened::Blocked(conn)) => Input::Blocked { conn },
         };
-        self.handle(now_ms, input, outbox);
+        self.handle(now_ms, input, rhythm);
     }
 
-    fn handle(&mut self, now_ms: u64, input: Input<'_>, outbox: &mut Outbox) {
-        self.application.handle(now_ms, input, outbox);
-        self.carry_out(now_ms, outbox);
+    fn handle(&mut self, now_ms: u64, input: Input<'_>, rhythm: &mut Rhythm) {
+        self.application.handle(now_ms, input, &mut rhythm.outbox);
+        self.carry_out(now_ms, rhythm);
     }
 
-    fn carry_out(&mut self, now_ms: u64, outbox: &mut Outbox) {
-        for output in outbox.drain() {
+    fn carry_out(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
+        let mut batch = rhythm.outbox.drain();
+        while let Some(output) = batch.next() {
             match output {
                 Output::Send { conn, bytes } => {
                     let bytes = match self.sockets.is_deflating(conn) {
@@ -241,8 +263,11 @@ impl<A: Application, S: Services> Pump<A, S> {
                     };
                     self.sockets.send(conn, frame(bytes));
                 }
-                Output::Broadcast { bytes, to } => self.broadcast(&bytes, &to),
+                Output::Broadcast { bytes, to } => {
+                    self.broadcast(&bytes, batch.recipients(&to));
+                }
                 Output::Deflate { conn } => self.sockets.deflate(conn),
+                Output::Again => rhythm.again = true,
                 Output::Watch { conn } => self.sockets.watch(conn),
                 Output::Close { conn } => self.sockets.close(conn, now_ms),
                 Output::HandOver { conn, head } => self.sockets.hand_over(conn, &head),
@@ -287,7 +312,8 @@ impl<A: Application, S: Services> Pump<A, S> {
     async fn sleep(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
         self.sleeper.prepare();
         self.sockets.signal(true);
-        let late = self.sockets.has_work()
+        let late = rhythm.again
+            || self.sockets.has_work()
             || self.services.has_input()
             || (rhythm.drain_until_ms.is_none() && self.drain.is_asked());
         if !late {

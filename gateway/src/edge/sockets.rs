@@ -201,6 +201,11 @@ impl Sockets {
             || self.ring.has_work()
     }
 
+    /// Whether more sends are due than one round starts.
+    pub(super) fn is_behind(&self) -> bool {
+        self.due.len() >= SENDS_PER_ROUND_MAX
+    }
+
     /// Whether the kernel signals arrivals on the wake-up.
     pub(super) fn signal(&mut self, on: bool) {
         self.ring.signal(on);

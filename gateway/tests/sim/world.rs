@@ -82,6 +82,11 @@ pub(crate) enum Event {
         epoch: u32,
         shard: u16,
     },
+    /// A shard goes on with what it has to do.
+    Again {
+        epoch: u32,
+        shard: u16,
+    },
     Seal {
         epoch: u32,
         shard: u16,
@@ -267,6 +272,7 @@ impl World {
             Event::Lane { epoch, .. }
             | Event::Tick { epoch, .. }
             | Event::Flush { epoch, .. }
+            | Event::Again { epoch, .. }
             | Event::Seal { epoch, .. }
             | Event::AtControl { epoch, .. }
             | Event::FromControl { epoch, .. }
@@ -287,6 +293,7 @@ impl World {
                 self.give(shard, Input::Tick);
             }
             Event::Flush { shard, .. } => self.flush(shard),
+            Event::Again { shard, .. } => self.give(shard, Input::Again),
             Event::Seal { shard, appends, .. } => {
                 if let Some(node) = self.node() {
                     node.hosts[usize::from(shard)].store.seal_if_idle(appends);
