@@ -46,7 +46,7 @@ fn both_kinds_of_clients_hear_the_same() {
     let mut heard = [ada.event(), ada.event()];
     heard.sort_by_key(|event| event["type"].to_string());
     assert_eq!(heard[0]["type"], "MESSAGE_ACK");
-    assert_eq!(heard[1]["message"]["content"], content.trim_end());
+    assert_eq!(heard[1]["message"]["content"], content);
     assert_eq!(bob.event(), heard[1]);
     let (ada_bytes, bob_bytes) = (ada.bytes - ada_before, bob.bytes - bob_before);
     assert!(
