@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, store};
+use throng_bench::{chat, idle, store};
 
 #[derive(Parser)]
 #[command(
@@ -25,6 +25,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Chat(chat::ChatArgs),
+    Idle(idle::IdleArgs),
     Store(store::StoreArgs),
     #[command(hide = true)]
     StoreEngine(store::EngineArgs),
@@ -33,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Chat(args) => chat::run(&args),
+        Command::Idle(args) => idle::run(&args),
         Command::Store(args) => store::run(&args),
         Command::StoreEngine(args) => store::serve(&args),
     }
