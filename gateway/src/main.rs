@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use throng::chat::ChatArgs;
+use throng::config::ReceiveMode;
 use throng::edge::{self, NodeError};
 use throng::store_tools::{self, DlqCommand, StoreCommand};
 use throng_control::{CIRCLE_USERS_MAX, ControlError, Seeding, seed_users};
@@ -84,6 +85,9 @@ struct EchoArgs {
     /// Number of shards.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: u16,
+    /// Spend less kernel memory per socket, and a little more work per message.
+    #[arg(long)]
+    dense: bool,
 }
 
 #[derive(Subcommand)]
@@ -147,7 +151,12 @@ fn serve(args: &ServeArgs) -> ExitCode {
 }
 
 fn echo(args: &EchoArgs) -> ExitCode {
-    done(edge::run_echo(args.listen, args.shards, announce))
+    let mode = if args.dense {
+        ReceiveMode::Dense
+    } else {
+        ReceiveMode::Multishot
+    };
+    done(edge::run_echo(args.listen, args.shards, mode, announce))
 }
 
 /// What others wait for before they connect.

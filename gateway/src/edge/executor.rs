@@ -370,6 +370,7 @@ where
         drain,
         drain_ms_max: settings.drain_ms_max,
         compression: Compression::default(),
+        tick_ms: settings.tick_ms,
     };
     pump.run().await
 }
