@@ -20,6 +20,7 @@ mod rest;
 
 mod chatting;
 mod compressed;
+mod crowded;
 mod damage;
 mod echo;
 mod http;
