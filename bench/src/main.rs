@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, idle, store};
+use throng_bench::{chat, echo, fanout, idle, store};
 
 #[derive(Parser)]
 #[command(
@@ -26,6 +26,10 @@ struct Cli {
 enum Command {
     Chat(chat::ChatArgs),
     Idle(idle::IdleArgs),
+    Fanout(fanout::FanoutArgs),
+    Echo(echo::EchoArgs),
+    #[command(hide = true)]
+    RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
     #[command(hide = true)]
     StoreEngine(store::EngineArgs),
@@ -35,6 +39,9 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Chat(args) => chat::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Fanout(args) => fanout::run(&args),
+        Command::Echo(args) => echo::run(&args),
+        Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),
         Command::StoreEngine(args) => store::serve(&args),
     }
