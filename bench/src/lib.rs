@@ -34,6 +34,7 @@ pub mod setup;
 pub mod shared;
 pub mod socket;
 pub mod store;
+pub mod storm;
 pub mod swarm;
 pub mod tally;
 pub mod target;

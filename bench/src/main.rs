@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, echo, fanout, idle, store};
+use throng_bench::{chat, echo, fanout, idle, store, storm};
 
 #[derive(Parser)]
 #[command(
@@ -28,6 +28,7 @@ enum Command {
     Idle(idle::IdleArgs),
     Fanout(fanout::FanoutArgs),
     Echo(echo::EchoArgs),
+    Storm(storm::StormArgs),
     #[command(hide = true)]
     RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Fanout(args) => fanout::run(&args),
+        Command::Storm(args) => storm::run(&args),
         Command::Echo(args) => echo::run(&args),
         Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),

@@ -120,6 +120,9 @@ fn cpu_s(pid: u32) -> Option<f64> {
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct Slabs(BTreeMap<String, (f64, f64)>);
 
+/// Fewer objects for each thing than this are noise.
+const OBJECTS_MIN: f64 = 0.05;
+
 /// Caches of file systems, files' pages and processes: what others do on the machine.
 const FOREIGN: [&str; 14] = [
     "buffer_head",
@@ -167,6 +170,20 @@ impl Slabs {
             let earlier = before.0.get(name).map_or(0.0, |cache| cache.0);
             (name.as_str(), active - earlier, bytes)
         })
+    }
+
+    /// Objects that came since `before` for each of `count` things, with the bytes of each; what is
+    /// fewer than one for 20 of them is noise.
+    #[must_use]
+    pub fn per(&self, before: &Self, count: u32) -> BTreeMap<String, (f64, f64)> {
+        let mut objects = BTreeMap::new();
+        for (name, grown, bytes) in self.since(before) {
+            let each = grown / f64::from(count.max(1));
+            if each > OBJECTS_MIN {
+                objects.insert(name.to_owned(), (each, bytes));
+            }
+        }
+        objects
     }
 
     /// Bytes that came since `before` in caches that no socket uses. Each socket has one directory

@@ -41,6 +41,9 @@ pub struct IdleReport {
     pub kernel: KernelMemory,
     /// How much of that others on the machine brought: files and processes. It is not counted.
     pub kernel_foreign_bytes: f64,
+    /// Kernel objects of a session and the generator's end of it, where they may be read: how many,
+    /// and bytes of each.
+    pub objects_per_pair: BTreeMap<String, (f64, f64)>,
     /// What the generator's own ends cost.
     pub calibration: Calibration,
     /// The least number of live sessions during the hold.
@@ -107,6 +110,7 @@ impl IdleReport {
         self.all_bytes_per_pair = each(before.free - held.free);
         self.kernel = held.kernel.since(&before.kernel);
         self.kernel_foreign_bytes = held.slabs.foreign_since(&before.slabs);
+        self.objects_per_pair = held.slabs.per(&before.slabs, self.connections);
         self.held_s = held.clock_s - come.clock_s;
         let cpu_s = held.server.cpu_s - come.server.cpu_s;
         self.server_cpu_percent = 100.0 * cpu_s / self.held_s.max(0.001);

@@ -39,8 +39,6 @@ const OF_BOTH_ENDS: [&str; 7] = [
     "lsm_inode_cache",
     "kmalloc-32",
 ];
-/// Fewer objects a pair than this are noise.
-const OBJECTS_MIN: f64 = 0.05;
 
 /// What one connection costs the kernel, bytes.
 #[derive(Clone, Default, PartialEq, Debug, serde::Serialize)]
@@ -130,15 +128,9 @@ pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibra
     let mut calibration = Calibration {
         connections,
         pair_bytes,
+        objects_per_pair: after.1.per(&before.1, connections),
         ..Calibration::default()
     };
-    for (name, count, bytes) in after.1.since(&before.1) {
-        let per_pair = count / f64::from(connections.max(1));
-        if per_pair > OBJECTS_MIN {
-            let objects = &mut calibration.objects_per_pair;
-            objects.insert(name.to_owned(), (per_pair, bytes));
-        }
-    }
     calibration.accepted_bytes = accepted_bytes(&calibration);
     calibration.client_bytes = pair_bytes - calibration.accepted_bytes;
     Ok(calibration)
