@@ -6,7 +6,8 @@
 //! Invariants: what is measured begins after a warm-up that brought all that a server keeps for
 //! good; a session counts as held only while it is live; a run in which one was lost says so.
 
-mod hold;
+mod hear;
+pub(crate) mod hold;
 mod report;
 
 use std::process::ExitCode;
@@ -18,10 +19,11 @@ use crate::chat::parse_duration;
 use crate::clock::pause;
 use crate::error::BenchError;
 use crate::files;
-use crate::memory::{KernelMemory, ProcessUse, free_bytes};
+use crate::memory::{KernelMemory, ProcessUse, Slabs, free_bytes};
 use crate::swarm::calibrate::{Calibration, SETTLE, calibrate};
 use crate::swarm::crowd::Crowd;
 use crate::swarm::options::{SwarmOptions, system};
+use crate::swarm::speech::Speech;
 use crate::target::Target;
 pub use report::IdleReport;
 
@@ -44,12 +46,27 @@ pub struct IdleArgs {
     /// Sessions to hold.
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     connections: u32,
+    /// Connections begun per second.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
     /// For how long.
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     duration: Duration,
     /// Leaves out what the generator's own ends cost; kernel memory is then that of both ends.
     #[arg(long)]
     no_calibration: bool,
+    /// After the hold, sends one message to the channel that all of them watch.
+    #[arg(long)]
+    then_broadcast: bool,
+    /// After the hold, so many messages a second to channels that not all of them watch.
+    #[arg(long)]
+    then_rate: Option<u32>,
+    /// For how long.
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    then_duration: Duration,
+    /// Bytes of the text of those messages.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
 }
 
 /// Runs it and prints the report.
@@ -65,10 +82,11 @@ pub fn run(args: &IdleArgs) -> ExitCode {
 }
 
 /// Memory and processor time at one moment.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Moment {
     server: ProcessUse,
     kernel: KernelMemory,
+    slabs: Slabs,
     free: i64,
     clock_s: f64,
 }
@@ -78,6 +96,7 @@ impl Moment {
         Self {
             server: pid.and_then(ProcessUse::of).unwrap_or_default(),
             kernel: KernelMemory::now(),
+            slabs: Slabs::now(),
             free: free_bytes(),
             clock_s: crowd.clock().seconds(),
         }
@@ -86,7 +105,10 @@ impl Moment {
 
 fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let options = &args.swarm;
-    let mut crowd = options.crowd(args.connections, false)?;
+    let mut crowd = options.crowd(args.connections, args.rate, false)?;
+    if args.then_broadcast || args.then_rate.is_some() {
+        crowd.people.keep_ledger();
+    }
     let calibration = calibrated(args)?;
     warm_up(&mut crowd, args)?;
     pause(SETTLE);
@@ -98,6 +120,17 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let held = Moment::now(options.pid, &crowd);
     let mut report = IdleReport::new(args.connections, &calibration);
     report.memory(&before, &come, &held);
+    if args.then_broadcast {
+        report.broadcast = Some(hear::broadcast(&mut crowd, args.connections, args.size)?);
+    }
+    if let Some(rate) = args.then_rate {
+        let speech = Speech {
+            rate,
+            duration: args.then_duration,
+            size: args.size,
+        };
+        report.chatter = Some(hear::chatter(&mut crowd, args.connections, speech)?);
+    }
     report.sessions(&crowd, connect_s, least);
     Ok(report)
 }

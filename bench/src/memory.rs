@@ -116,9 +116,31 @@ fn cpu_s(pid: u32) -> Option<f64> {
     Some(ticks / f64::from(per_second))
 }
 
-/// Objects of the kernel's slab caches, by name: how many, and bytes of each.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Slabs(BTreeMap<String, (i64, i64)>);
+/// Objects of the kernel's slab caches, by name: how many, and the bytes of pages for each.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Slabs(BTreeMap<String, (f64, f64)>);
+
+/// Fewer objects for each thing than this are noise.
+const OBJECTS_MIN: f64 = 0.05;
+
+/// Caches of file systems, files' pages and processes: what others do on the machine.
+const FOREIGN: [&str; 14] = [
+    "buffer_head",
+    "radix_tree_node",
+    "inode_cache",
+    "proc_inode_cache",
+    "shmem_inode_cache",
+    "vm_area_struct",
+    "maple_node",
+    "anon_vma",
+    "anon_vma_chain",
+    "task_struct",
+    "mm_struct",
+    "pid",
+    "cred",
+    "names_cache",
+];
+const FOREIGN_STEMS: [&str; 5] = ["ext4_", "jbd2_", "btrfs_", "xfs_", "fuse_"];
 
 impl Slabs {
     /// What is held now; empty for who may not know.
@@ -132,20 +154,57 @@ impl Slabs {
         for line in text.lines().skip(2) {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or("");
-            let mut number = || words.next()?.parse::<i64>().ok();
-            if let (Some(active), Some(_), Some(bytes)) = (number(), number(), number()) {
+            let numbers: Vec<f64> = words.map_while(|word| word.parse().ok()).collect();
+            if let [active, _, _, per_slab, pages, ..] = numbers[..] {
+                let page_bytes = f64::from(u32::try_from(page_size()).unwrap_or(4_096));
+                let bytes = pages * page_bytes / per_slab.max(1.0);
                 slabs.insert(name.to_owned(), (active, bytes));
             }
         }
         Self(slabs)
     }
 
-    /// Objects that came since `before`, by cache, and their size; only where some came.
-    pub fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, i64, i64)> + 'a {
-        self.0.iter().filter_map(|(name, &(active, bytes))| {
-            let earlier = before.0.get(name).map_or(0, |cache| cache.0);
-            (active > earlier).then_some((name.as_str(), active - earlier, bytes))
+    /// Objects that came since `before`, by cache, and their size; negative where some went.
+    pub fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, f64, f64)> + 'a {
+        self.0.iter().map(|(name, &(active, bytes))| {
+            let earlier = before.0.get(name).map_or(0.0, |cache| cache.0);
+            (name.as_str(), active - earlier, bytes)
         })
+    }
+
+    /// Objects that came since `before` for each of `count` things, with the bytes of each; what is
+    /// fewer than one for 20 of them is noise.
+    #[must_use]
+    pub fn per(&self, before: &Self, count: u32) -> BTreeMap<String, (f64, f64)> {
+        let mut objects = BTreeMap::new();
+        for (name, grown, bytes) in self.since(before) {
+            let each = grown / f64::from(count.max(1));
+            if each > OBJECTS_MIN {
+                objects.insert(name.to_owned(), (each, bytes));
+            }
+        }
+        objects
+    }
+
+    /// Bytes that came since `before` in caches that no socket uses. Each socket has one directory
+    /// entry; what came beyond that are files.
+    #[must_use]
+    pub fn foreign_since(&self, before: &Self) -> f64 {
+        let mut foreign = 0.0;
+        let (mut entries, mut sockets) = ((0.0, 0.0), 0.0);
+        for (name, count, bytes) in self.since(before) {
+            match name {
+                "dentry" => entries = (count, bytes),
+                "sock_inode_cache" => sockets = count,
+                _ if FOREIGN.contains(&name)
+                    || FOREIGN_STEMS.iter().any(|stem| name.starts_with(stem)) =>
+                {
+                    foreign += count * bytes;
+                }
+                _ => {}
+            }
+        }
+        foreign + (entries.0 - sockets) * entries.1
     }
 }
 
@@ -174,9 +233,20 @@ mod tests {
     fn slabs_that_grew() {
         let head = "slabinfo - version: 2.1\n# name\n";
         let parse = |rows: &str| Slabs::parse(&format!("{head}{rows}"));
-        let before = parse("TCP 10 20 2520 13 8 : x\nfilp 5 5 192 1 1 : x\n");
-        let after = parse("TCP 12 20 2520 13 8 : x\nfilp 4 5 192 1 1 : x\nnew 1 1 64 1 1 : x\n");
-        let grown: Vec<_> = after.since(&before).collect();
-        assert_eq!(grown, [("TCP", 2, 2520), ("new", 1, 64)]);
+        let before = parse(
+            "sock_inode_cache 10 20 832 19 4 : x\ndentry 5 5 192 21 1 : x\next4_x 1 1 100 40 1 : x\n",
+        );
+        let after = parse(
+            "sock_inode_cache 12 20 832 19 4 : x\ndentry 8 8 192 21 1 : x\next4_x 3 3 100 40 1 : x\n",
+        );
+        let grown: Vec<f64> = after.since(&before).map(|(_, count, _)| count).collect();
+        assert_eq!(grown, [3.0, 2.0, 2.0]);
+        let page = f64::from(u32::try_from(page_size()).unwrap());
+        let foreign = after.foreign_since(&before);
+        assert!(
+            (foreign - (2.0 * page / 40.0 + page / 21.0)).abs() < 0.01,
+            "{foreign}"
+        );
+        assert!(Slabs::default().foreign_since(&Slabs::default()).abs() < f64::EPSILON);
     }
 }

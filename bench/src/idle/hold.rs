@@ -26,16 +26,21 @@ pub(crate) fn come(crowd: &mut Crowd, count: u32, timeout: Duration) -> Result<f
         progress.set(crowd.live());
         let is_late = crowd.clock().seconds() - begun > timeout.as_secs_f64();
         if is_late || crowd.gave_up() > 0 {
-            let ended = &crowd.people.tally.ended;
-            let most = ended.iter().max_by_key(|(_, count)| **count);
-            return Err(BenchError::NotAllLive {
-                live: crowd.live(),
-                clients: count as usize,
-                last: most.map_or_else(|| "none".to_owned(), |(reason, _)| reason.clone()),
-            });
+            return Err(not_all_live(crowd, count));
         }
     }
     Ok(crowd.clock().seconds() - begun)
+}
+
+/// What to say when clients did not come.
+pub(crate) fn not_all_live(crowd: &Crowd, count: u32) -> BenchError {
+    let ended = &crowd.people.tally.ended;
+    let most = ended.iter().max_by_key(|(_, count)| **count);
+    BenchError::NotAllLive {
+        live: crowd.live(),
+        clients: count as usize,
+        last: most.map_or_else(|| "none".to_owned(), |(reason, _)| reason.clone()),
+    }
 }
 
 /// Goes on for so long; says the least number of live clients at any moment.

@@ -14,6 +14,7 @@ use crate::memory::KernelMemory;
 use crate::report::Latency;
 use crate::swarm::calibrate::Calibration;
 use crate::swarm::crowd::Crowd;
+use crate::swarm::speech::Spoken;
 
 /// The report of `throng-bench idle`.
 #[derive(Clone, Default, Debug, Serialize)]
@@ -38,6 +39,11 @@ pub struct IdleReport {
     pub all_bytes_per_pair: f64,
     /// Where the kernel's memory grew, bytes.
     pub kernel: KernelMemory,
+    /// How much of that others on the machine brought: files and processes. It is not counted.
+    pub kernel_foreign_bytes: f64,
+    /// Kernel objects of a session and the generator's end of it, where they may be read: how many,
+    /// and bytes of each.
+    pub objects_per_pair: BTreeMap<String, (f64, f64)>,
     /// What the generator's own ends cost.
     pub calibration: Calibration,
     /// The least number of live sessions during the hold.
@@ -60,6 +66,10 @@ pub struct IdleReport {
     pub held_s: f64,
     /// Rings of the generator.
     pub generator_rings: usize,
+    /// One message to the channel that all watch, if asked for.
+    pub broadcast: Option<Spoken>,
+    /// Messages to small channels, if asked for.
+    pub chatter: Option<Spoken>,
 }
 
 impl IdleReport {
@@ -76,13 +86,21 @@ impl IdleReport {
     /// Whether every session was held and nothing was misread.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.least_live == u64::from(self.connections) && self.dropped == 0 && self.events[2] == 0
+        let mut spoken = self.broadcast.iter().chain(&self.chatter);
+        self.least_live == u64::from(self.connections)
+            && self.dropped == 0
+            && self.events[2] == 0
+            && spoken.all(Spoken::is_clean)
     }
 
     pub(super) fn memory(&mut self, before: &Moment, come: &Moment, held: &Moment) {
         let each = |bytes: i64| float(bytes) / f64::from(self.connections);
         let user = |moment: &Moment| each(moment.server.resident - before.server.resident);
-        let pair = |moment: &Moment| each(moment.kernel.since(&before.kernel).sum());
+        let pair = |moment: &Moment| {
+            let foreign = moment.slabs.foreign_since(&before.slabs);
+            let grown = float(moment.kernel.since(&before.kernel).sum()) - foreign;
+            grown / f64::from(self.connections)
+        };
         let client = self.calibration.client_bytes;
         self.user_bytes_per_connection_at_start = user(come);
         self.kernel_bytes_per_connection_at_start = pair(come) - client;
@@ -91,6 +109,8 @@ impl IdleReport {
         self.kernel_bytes_per_connection = pair(held) - client;
         self.all_bytes_per_pair = each(before.free - held.free);
         self.kernel = held.kernel.since(&before.kernel);
+        self.kernel_foreign_bytes = held.slabs.foreign_since(&before.slabs);
+        self.objects_per_pair = held.slabs.per(&before.slabs, self.connections);
         self.held_s = held.clock_s - come.clock_s;
         let cpu_s = held.server.cpu_s - come.server.cpu_s;
         self.server_cpu_percent = 100.0 * cpu_s / self.held_s.max(0.001);
@@ -148,6 +168,12 @@ impl fmt::Display for IdleReport {
             "events: {} scanned, {} of them parsed, {} misread",
             self.events[0], self.events[1], self.events[2]
         )?;
+        if let Some(spoken) = &self.broadcast {
+            write!(f, "to all: {spoken}")?;
+        }
+        if let Some(spoken) = &self.chatter {
+            write!(f, "in small channels: {spoken}")?;
+        }
         for (reason, count) in &self.ended {
             writeln!(f, "ended: {count} {reason}")?;
         }

@@ -20,7 +20,7 @@ use io_uring::types::BufRingEntry;
 use memmap2::MmapMut;
 
 /// The only group of buffers of a ring.
-pub(super) const GROUP: u16 = 0;
+pub(crate) const GROUP: u16 = 0;
 
 /// How many receive buffers a ring has, and of which size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +32,7 @@ pub struct BufferSizes {
 }
 
 /// Receive buffers that are shared with the kernel.
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     entries: MmapMut,
     data: MmapMut,
     sizes: BufferSizes,
@@ -41,7 +41,7 @@ pub(super) struct Buffers {
 
 impl Buffers {
     /// Maps and registers the buffers.
-    pub(super) fn register(submitter: &Submitter<'_>, sizes: BufferSizes) -> io::Result<Self> {
+    pub(crate) fn register(submitter: &Submitter<'_>, sizes: BufferSizes) -> io::Result<Self> {
         assert!(sizes.count.is_power_of_two() && sizes.count <= 1 << 15);
         let count = usize::from(sizes.count);
         let mut buffers = Self {
@@ -62,7 +62,7 @@ impl Buffers {
     }
 
     /// The bytes that the kernel put into a buffer.
-    pub(super) fn filled(&self, id: u16, bytes: usize) -> &[u8] {
+    pub(crate) fn filled(&self, id: u16, bytes: usize) -> &[u8] {
         assert!(
             id < self.sizes.count && bytes <= self.sizes.bytes as usize,
             "the kernel fills what it got"
@@ -72,12 +72,12 @@ impl Buffers {
     }
 
     /// Whether so many bytes are a whole buffer: then there may be more behind them.
-    pub(super) const fn is_full(&self, bytes: usize) -> bool {
+    pub(crate) const fn is_full(&self, bytes: usize) -> bool {
         bytes == self.sizes.bytes as usize
     }
 
     /// Gives a buffer back; the kernel sees it after [`Buffers::publish`].
-    pub(super) fn give_back(&mut self, id: u16) {
+    pub(crate) fn give_back(&mut self, id: u16) {
         assert!(id < self.sizes.count);
         let slot = usize::from(self.tail & (self.sizes.count - 1));
         let start = usize::from(id) * self.sizes.bytes as usize;
@@ -92,7 +92,7 @@ impl Buffers {
     }
 
     /// Makes the buffers that were given back visible to the kernel.
-    pub(super) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         // SAFETY: the pointer is that of the first entry of the mapping.
         let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr().cast()) };
         // SAFETY: the tail is a `u16` in the mapping that only this thread writes.

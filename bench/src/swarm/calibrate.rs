@@ -28,6 +28,18 @@ const UNDER_WAY_MAX: u32 = 256;
 /// How long the kernel gets to free what was closed.
 pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Caches of which each end of a connection holds one object. The last is the place in a ring's
+/// table; the kernel names it by its size.
+const OF_BOTH_ENDS: [&str; 7] = [
+    "TCP",
+    "sock_inode_cache",
+    "filp",
+    "dentry",
+    "lsm_file_cache",
+    "lsm_inode_cache",
+    "kmalloc-32",
+];
+
 /// What one connection costs the kernel, bytes.
 #[derive(Clone, Default, PartialEq, Debug, serde::Serialize)]
 pub struct Calibration {
@@ -39,8 +51,8 @@ pub struct Calibration {
     pub accepted_bytes: f64,
     /// The generator's end: the rest.
     pub client_bytes: f64,
-    /// Kernel objects of a pair, where they may be read: how many, of how many bytes.
-    pub objects_per_pair: std::collections::BTreeMap<String, (f64, i64)>,
+    /// Kernel objects of a pair, where they may be read: how many, and bytes of each.
+    pub objects_per_pair: std::collections::BTreeMap<String, (f64, f64)>,
 }
 
 /// A listener whose connections are accepted and left alone.
@@ -111,34 +123,26 @@ pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibra
     connect(&mut links, &mut acceptor, 1..connections + 1)?;
     pause(SETTLE);
     let after = (KernelMemory::now(), Slabs::now());
-    let pair_bytes = each(after.0.since(&before.0).sum(), connections);
+    let grown = float(after.0.since(&before.0).sum()) - after.1.foreign_since(&before.1);
+    let pair_bytes = grown / f64::from(connections.max(1));
     let mut calibration = Calibration {
         connections,
         pair_bytes,
+        objects_per_pair: after.1.per(&before.1, connections),
         ..Calibration::default()
     };
-    for (name, count, bytes) in after.1.since(&before.1) {
-        let per_pair = each(count, connections);
-        if per_pair > 0.05 {
-            let objects = &mut calibration.objects_per_pair;
-            objects.insert(name.to_owned(), (per_pair, bytes));
-        }
-    }
     calibration.accepted_bytes = accepted_bytes(&calibration);
     calibration.client_bytes = pair_bytes - calibration.accepted_bytes;
     Ok(calibration)
 }
 
-/// Objects that both ends have are halved; what there is one of is the generator's: its poll, its
-/// local port. Where objects may not be read, half of the pair.
+/// What both ends have is halved; the rest is the generator's: its poll, its local port. Where
+/// objects may not be read, half of the pair.
 fn accepted_bytes(calibration: &Calibration) -> f64 {
-    const ONE_ON_EACH_SIDE: f64 = 1.5;
-    let objects = calibration.objects_per_pair.values();
-    let of_both = objects.filter(|(count, _)| *count >= ONE_ON_EACH_SIDE);
-    let halves: f64 = of_both
-        .map(|&(count, bytes)| (count / 2.0).round() * float(bytes))
-        .sum();
-    if halves > 0.0 {
+    let objects = &calibration.objects_per_pair;
+    let half = |name: &&str| objects.get(*name).map(|(count, bytes)| count / 2.0 * bytes);
+    let halves: f64 = OF_BOTH_ENDS.iter().filter_map(half).sum();
+    if objects.contains_key("TCP") {
         halves
     } else {
         calibration.pair_bytes / 2.0
@@ -169,10 +173,6 @@ fn connect(
         }
     }
     Ok(())
-}
-
-fn each(total: i64, count: u32) -> f64 {
-    float(total) / f64::from(count.max(1))
 }
 
 #[expect(

@@ -110,6 +110,15 @@ impl Crowd {
         };
     }
 
+    /// Dials at this rate from now on, per second.
+    pub fn hurry(&mut self, rate: u32) {
+        self.settings.rate = rate;
+        self.pace = Pace {
+            from_ns: self.clock.now_ns(),
+            begun: 0,
+        };
+    }
+
     /// Cuts the connections of clients for which this holds; they come back.
     pub fn part(&mut self, who: impl Fn(Link) -> bool) {
         for link in (0..self.invited).map(Link).filter(|&link| who(link)) {

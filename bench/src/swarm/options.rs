@@ -12,6 +12,7 @@ use clap::Args;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::BufferSizes;
 use super::crowd::{Crowd, CrowdSettings};
@@ -41,9 +42,6 @@ pub struct SwarmOptions {
     /// Identities, one token a line: `throng admin seed-users` makes them.
     #[arg(long)]
     pub tokens: PathBuf,
-    /// Connections begun per second.
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub rate: u32,
     /// Handshakes under way at once.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub under_way: u32,
@@ -74,11 +72,11 @@ pub struct SwarmOptions {
 }
 
 impl SwarmOptions {
-    /// A crowd of so many clients, none of them there yet.
+    /// A crowd of so many clients, none of them there yet, who come at this rate a second.
     ///
     /// # Errors
     /// When the target or the tokens cannot be used.
-    pub fn crowd(&self, clients: u32, resumes: bool) -> Result<Crowd, BenchError> {
+    pub fn crowd(&self, clients: u32, rate: u32, resumes: bool) -> Result<Crowd, BenchError> {
         let target = Target::resolve(&self.target)?;
         let tokens = Tokens::open(&self.tokens).map_err(|source| BenchError::File {
             path: self.tokens.clone(),
@@ -105,7 +103,7 @@ impl SwarmOptions {
             .map(|every| u64::try_from(every.as_millis()).unwrap_or(u64::MAX));
         let settings = CrowdSettings {
             links: self.links(&target, clients)?,
-            rate: self.rate,
+            rate,
             under_way_max: self.under_way as usize,
             heartbeat_ms,
             failures_max: if resumes { u8::MAX - 1 } else { FAILURES_MAX },
@@ -118,16 +116,50 @@ impl SwarmOptions {
     /// # Errors
     /// When the system allows no sockets.
     pub fn links(&self, target: &Target, clients: u32) -> Result<LinkSettings, BenchError> {
-        let allowed = places_allowed()?;
-        let places = self.ring_places.unwrap_or(allowed).min(allowed);
-        Ok(LinkSettings {
-            target: target.address,
-            count: clients,
-            places,
-            receiving: self.recv,
-            buffers: buffers(clients.div_ceil(places)),
-        })
+        swarm_links(target, clients, self.recv, self.ring_places)
     }
+}
+
+/// How so many connections to this target are made, on rings of `places` sockets at most.
+///
+/// # Errors
+/// When the system allows no sockets.
+pub fn swarm_links(
+    target: &Target,
+    clients: u32,
+    receiving: Receiving,
+    places: Option<u32>,
+) -> Result<LinkSettings, BenchError> {
+    let allowed = places_allowed()?;
+    let places = places.unwrap_or(allowed).min(allowed);
+    Ok(LinkSettings {
+        target: target.address,
+        count: clients,
+        places,
+        receiving,
+        buffers: buffers(clients.div_ceil(places)),
+    })
+}
+
+/// Keeps the calling thread on one core.
+///
+/// # Errors
+/// When there is no such core.
+pub fn pin(core: usize) -> Result<(), BenchError> {
+    pin_thread(core).map_err(system("staying on one core"))
+}
+
+/// [`pin`], for a thread that reports in its own way.
+///
+/// # Errors
+/// When there is no such core.
+pub fn pin_thread(core: usize) -> std::io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
 }
 
 /// Many rings share a machine's memory; a few may be fast.

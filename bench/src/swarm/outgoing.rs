@@ -9,14 +9,14 @@ use bytes::Bytes;
 
 /// What is being sent.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     held: Vec<Option<Bytes>>,
     free: Vec<u32>,
 }
 
 impl Outgoing {
     /// Holds these bytes; says their tag.
-    pub(super) fn hold(&mut self, bytes: Bytes) -> u32 {
+    pub(crate) fn hold(&mut self, bytes: Bytes) -> u32 {
         if let Some(tag) = self.free.pop() {
             self.held[tag as usize] = Some(bytes);
             return tag;
@@ -26,14 +26,14 @@ impl Outgoing {
     }
 
     /// The bytes of a tag.
-    pub(super) fn of(&self, tag: u32) -> &Bytes {
+    pub(crate) fn of(&self, tag: u32) -> &Bytes {
         self.held[tag as usize]
             .as_ref()
             .expect("a tag names what is held")
     }
 
     /// They have left: says how many there were.
-    pub(super) fn release(&mut self, tag: u32) -> usize {
+    pub(crate) fn release(&mut self, tag: u32) -> usize {
         let bytes = self.held[tag as usize].take();
         self.free.push(tag);
         bytes.expect("a send completes once").len()

@@ -75,6 +75,8 @@ pub struct SwarmTally {
     pub parsed: u64,
     /// Parsed events in which scanning had seen something else.
     pub misread: u64,
+    /// Bytes of the newest MESSAGE_CREATE, with its frame's header.
+    pub message_frame_bytes: usize,
     /// HEARTBEAT_ACK.
     pub heartbeat_acks: u64,
     /// Pings of the server that were answered.

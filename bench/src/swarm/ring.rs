@@ -25,7 +25,7 @@ const KERNEL_THREADS_MAX: u32 = 1;
 /// What an operation is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     /// Socket, options, bind and connect in one chain.
     Dial = 1,
     Poll,
@@ -48,24 +48,24 @@ const OPERATIONS: [Operation; 7] = [
 
 /// The kernel's answer to an operation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Completion {
-    pub(super) operation: Operation,
+pub(crate) struct Completion {
+    pub(crate) operation: Operation,
     /// The socket's place in the ring's table.
-    pub(super) place: u32,
+    pub(crate) place: u32,
     /// What a send was tagged with.
-    pub(super) tag: u32,
+    pub(crate) tag: u32,
     /// A count, or a negative error number.
-    pub(super) result: i32,
+    pub(crate) result: i32,
     /// The receive buffer that was filled.
-    pub(super) buffer: Option<u16>,
+    pub(crate) buffer: Option<u16>,
     /// Whether the operation goes on.
-    pub(super) more: bool,
+    pub(crate) more: bool,
     /// Whether more bytes wait in the socket.
-    pub(super) nonempty: bool,
+    pub(crate) nonempty: bool,
 }
 
 /// An io_uring with its table of sockets and its receive buffers.
-pub(super) struct Ring {
+pub(crate) struct Ring {
     // Dropped before the buffers.
     uring: IoUring,
     buffers: Buffers,
@@ -76,7 +76,7 @@ static ON: libc::c_int = 1;
 
 impl Ring {
     /// Opens a ring with room for `places` sockets that signals `wake` when something completes.
-    pub(super) fn open(places: u32, sizes: BufferSizes, wake: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn open(places: u32, sizes: BufferSizes, wake: BorrowedFd<'_>) -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -96,7 +96,7 @@ impl Ring {
     ///
     /// # Safety
     /// The addresses stay where they are until the completion was reaped.
-    pub(super) unsafe fn dial(
+    pub(crate) unsafe fn dial(
         &mut self,
         place: u32,
         source: Option<&libc::sockaddr_in>,
@@ -125,7 +125,7 @@ impl Ring {
     }
 
     /// Says each time when the socket has become readable, until cancelled.
-    pub(super) fn poll(&mut self, place: u32) {
+    pub(crate) fn poll(&mut self, place: u32) {
         let events = u32::from((libc::POLLIN | libc::POLLRDHUP).cast_unsigned());
         let entry = opcode::PollAdd::new(Fixed(place), events)
             .multi(true)
@@ -134,7 +134,7 @@ impl Ring {
     }
 
     /// Receives what is there into a buffer.
-    pub(super) fn receive_once(&mut self, place: u32) {
+    pub(crate) fn receive_once(&mut self, place: u32) {
         let entry = opcode::Recv::new(Fixed(place), std::ptr::null_mut(), 0)
             .flags(libc::MSG_DONTWAIT)
             .buf_group(GROUP)
@@ -144,7 +144,7 @@ impl Ring {
     }
 
     /// Receives into the buffers until cancelled, ended or out of buffers.
-    pub(super) fn receive(&mut self, place: u32) {
+    pub(crate) fn receive(&mut self, place: u32) {
         let entry = opcode::RecvMulti::new(Fixed(place), GROUP).build();
         self.push(entry, Operation::Receive, place, 0);
     }
@@ -153,7 +153,7 @@ impl Ring {
     ///
     /// # Safety
     /// The bytes stay where and what they are until the completion was reaped.
-    pub(super) unsafe fn send(&mut self, place: u32, bytes: &[u8], tag: u32) {
+    pub(crate) unsafe fn send(&mut self, place: u32, bytes: &[u8], tag: u32) {
         let len = u32::try_from(bytes.len()).expect("a frame of the generator");
         let entry = opcode::Send::new(Fixed(place), bytes.as_ptr(), len)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
@@ -162,20 +162,20 @@ impl Ring {
     }
 
     /// Ends every operation on the socket; their own completions follow.
-    pub(super) fn cancel(&mut self, place: u32) {
+    pub(crate) fn cancel(&mut self, place: u32) {
         let all = CancelBuilder::fd(Fixed(place)).all();
         let entry = opcode::AsyncCancel2::new(all).build();
         self.push(entry, Operation::Cancel, place, 0);
     }
 
     /// Frees the place.
-    pub(super) fn close(&mut self, place: u32) {
+    pub(crate) fn close(&mut self, place: u32) {
         let entry = opcode::Close::new(Fixed(place)).build();
         self.push(entry, Operation::Close, place, 0);
     }
 
     /// Accepts connections into free places of the table until cancelled.
-    pub(super) fn accept(&mut self, listener: RawFd) {
+    pub(crate) fn accept(&mut self, listener: RawFd) {
         let entry = opcode::AcceptMulti::new(Fd(listener))
             .allocate_file_index(true)
             .build();
@@ -183,7 +183,7 @@ impl Ring {
     }
 
     /// Submits what was queued and runs what the kernel deferred, without waiting.
-    pub(super) fn enter(&mut self) -> io::Result<()> {
+    pub(crate) fn enter(&mut self) -> io::Result<()> {
         let is_idle = {
             let submissions = self.uring.submission();
             submissions.is_empty() && !submissions.taskrun() && !submissions.cq_overflow()
@@ -195,13 +195,13 @@ impl Ring {
     }
 
     /// Takes completions out, as many as there are room for.
-    pub(super) fn reap(&mut self, into: &mut Vec<Completion>) {
+    pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
         let entries = self.uring.completion();
         into.extend(entries.map(|entry| Completion::from(&entry)));
     }
 
     /// Whether the kernel has something for us, or we for it.
-    pub(super) fn has_work(&mut self) -> bool {
+    pub(crate) fn has_work(&mut self) -> bool {
         let submissions = self.uring.submission();
         let waiting = submissions.taskrun() || submissions.cq_overflow() || !submissions.is_empty();
         drop(submissions);
@@ -209,7 +209,7 @@ impl Ring {
     }
 
     /// Whether completions signal the eventfd.
-    pub(super) fn signal(&mut self, on: bool) {
+    pub(crate) fn signal(&mut self, on: bool) {
         let completions = self.uring.completion();
         if on {
             completions.enable_eventfd();
@@ -219,7 +219,7 @@ impl Ring {
     }
 
     /// The receive buffers.
-    pub(super) const fn buffers(&mut self) -> &mut Buffers {
+    pub(crate) const fn buffers(&mut self) -> &mut Buffers {
         &mut self.buffers
     }
 
@@ -280,7 +280,7 @@ fn tolerate(result: io::Result<usize>) -> io::Result<()> {
 }
 
 /// Tags are below this.
-pub(super) const TAGS_MAX: u32 = 1 << 28;
+pub(crate) const TAGS_MAX: u32 = 1 << 28;
 
 fn user_data(operation: Operation, place: u32, tag: u32) -> u64 {
     assert!(tag < TAGS_MAX);

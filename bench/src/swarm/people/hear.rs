@@ -93,7 +93,7 @@ impl People {
 
     fn frame(&mut self, link: Link, frame: Frame<'_>, now_ns: u64) {
         match frame.opcode {
-            frames::TEXT => self.event(link, frame.payload, now_ns),
+            frames::TEXT => self.event(link, frame, now_ns),
             frames::PING => {
                 self.tally.pings += 1;
                 let pong = self.voice.pong(frame.payload);
@@ -108,9 +108,11 @@ impl People {
         }
     }
 
-    fn event(&mut self, link: Link, text: &[u8], now_ns: u64) {
+    fn event(&mut self, link: Link, frame: Frame<'_>, now_ns: u64) {
+        let text = frame.payload;
         self.tally.events += 1;
         if let Some(created) = scan::created(text) {
+            self.tally.message_frame_bytes = frame.bytes;
             if let Some(nonce) = created.nonce {
                 self.talk.delivered(nonce, now_ns);
             }
