@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 
 use super::error::EdgeError;
 
@@ -30,6 +30,7 @@ pub(super) struct Buffers {
     count: u16,
     bytes: u32,
     tail: u16,
+    published: u16,
 }
 
 impl Buffers {
@@ -40,8 +41,11 @@ impl Buffers {
         bytes: u32,
     ) -> Result<Self, EdgeError> {
         assert!(count.is_power_of_two());
+        // All of it is used in turn before long: taken at once, it is not mistaken later for what
+        // connections cost.
         let map = |len: usize| {
-            MmapMut::map_anon(len).map_err(EdgeError::kernel("mapping the receive buffers"))
+            let mapped = MmapOptions::new().len(len).populate().map_anon();
+            mapped.map_err(EdgeError::kernel("mapping the receive buffers"))
         };
         let mut buffers = Self {
             entries: map(usize::from(count) * size_of::<BufRingEntry>())?,
@@ -49,6 +53,7 @@ impl Buffers {
             count,
             bytes,
             tail: 0,
+            published: 0,
         };
         for id in 0..count {
             buffers.give_back(id);
@@ -95,6 +100,10 @@ impl Buffers {
 
     /// Makes the buffers that were given back visible to the kernel.
     pub(super) fn publish(&mut self) {
+        if self.published == self.tail {
+            return;
+        }
+        self.published = self.tail;
         // SAFETY: the pointer is that of the first entry of the mapping.
         let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr().cast()) };
         // SAFETY: the tail is a `u16` in the mapping that only this thread writes.

@@ -19,19 +19,23 @@ use glommio::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 
+use super::admission::Admission;
 use super::clock::NodeClock;
 use super::error::EdgeError;
 use super::http::TakeOver;
 use super::listen;
+use super::memory::{MemoryGate, MemoryWatch, connections_that_fit};
+use super::operation::PLACES_MAX;
 use super::pump::{Pump, Services};
-use super::ring::{PLACES_MAX, Ring};
+use super::ring::RingSize;
+use super::rings::{RingPlan, Rings};
 use super::settings::EdgeSettings;
 use super::sockets::{SocketLimits, Sockets};
 use super::wake::{Bell, ShardWaker, Sleeper};
 use crate::io::{Application, ShardId};
 
-/// Places kept free for what arrives while an accept is being cancelled.
-const PLACES_RESERVED: u32 = 64;
+/// The kernel's largest table of sockets.
+const RING_PLACES_MAX: u32 = 1 << 20;
 /// Entries of each of glommio's own rings, which only carry file I/O.
 const FILE_RING_DEPTH: usize = 64;
 
@@ -96,6 +100,7 @@ pub struct Shards {
     drain: Drain,
     threads: Vec<ExecutorJoinHandle<Result<(), EdgeError>>>,
     ended: Receiver<()>,
+    _memory: MemoryWatch,
 }
 
 /// What one shard's thread is given.
@@ -103,6 +108,7 @@ struct Seat {
     shard: ShardId,
     settings: EdgeSettings,
     listener: Socket,
+    memory: MemoryGate,
     waker: ShardWaker,
     drain: Drain,
     ready: Sender<()>,
@@ -163,6 +169,7 @@ impl Shards {
             parted: wakers.iter().map(|_| AtomicBool::new(false)).collect(),
             wakers: wakers.into(),
         };
+        let (memory, memory_watch) = MemoryWatch::start(settings.memory_reserve_bytes)?;
         let (ready, all_ready) = bounded(wakers.len());
         let (ended_tx, ended) = bounded(wakers.len());
         let mut gates = Vec::new();
@@ -171,6 +178,7 @@ impl Shards {
             drain: drain.clone(),
             threads: Vec::new(),
             ended,
+            _memory: memory_watch,
         };
         for ((index, listener), waker) in (0_u16..).zip(&listeners).zip(wakers) {
             let (gate, go) = bounded(1);
@@ -181,6 +189,7 @@ impl Shards {
                 listener: listener
                     .try_clone()
                     .map_err(EdgeError::kernel("duplicating a listener"))?,
+                memory: memory.clone(),
                 waker: waker.clone(),
                 drain: drain.clone(),
                 ready: ready.clone(),
@@ -312,6 +321,7 @@ where
         shard,
         settings,
         listener,
+        memory,
         waker,
         drain,
         ready,
@@ -325,8 +335,9 @@ where
             shard: shard.0,
             source: source.into(),
         })?;
-    let connections_max = connections_max(settings.connections_max);
-    let ring = open_ring(&settings, connections_max, &waker).await?;
+    let connections_max = connections_max(&settings);
+    let plan = plan(&settings, connections_max);
+    let rings = open_rings(plan, &waker).await?;
     let sleeper = Sleeper::new(waker, bell.clone())?;
     // The executor's thread may wait here: it has nothing else to do yet.
     let _ = ready.send(());
@@ -334,8 +345,15 @@ where
     if go.recv().is_err() {
         return Ok(());
     }
-    let limits = SocketLimits {
+    let admission = Admission::new(
         connections_max,
+        settings.refusals_max,
+        plan.size.places,
+        memory,
+        random_seed(),
+    );
+    let limits = SocketLimits {
+        mode: settings.mode,
         backlog_bytes_max: settings.backlog_bytes_max,
         unread_bytes_max: settings.unread_bytes_max,
         linger_ms_max: settings.linger_ms_max,
@@ -343,7 +361,7 @@ where
     let pump = Pump {
         application: parts.application,
         services: parts.services,
-        sockets: Sockets::new(ring, listener, limits, parts.take_over),
+        sockets: Sockets::new(rings, listener, admission, limits, parts.take_over),
         sleeper,
         bell,
         clock: NodeClock::start(parts.at_least_ms),
@@ -356,20 +374,10 @@ where
 
 /// The kernel gives back the locked memory of a process that has ended only a moment later, so a
 /// restart may have to wait for it.
-async fn open_ring(
-    settings: &EdgeSettings,
-    connections_max: u32,
-    waker: &ShardWaker,
-) -> Result<Ring, EdgeError> {
+async fn open_rings(plan: RingPlan, waker: &ShardWaker) -> Result<Rings, EdgeError> {
     for attempt in 0.. {
-        let opened = Ring::open(
-            connections_max + PLACES_RESERVED,
-            settings.receive_buffers,
-            settings.receive_buffer_bytes,
-            waker.eventfd(),
-        );
         let is_short = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOMEM);
-        match opened {
+        match Rings::open(plan, waker) {
             Err(EdgeError::Kernel { source, .. })
                 if is_short(&source) && attempt < MEMORY_ATTEMPTS_MAX => {}
             opened => return opened,
@@ -379,20 +387,46 @@ async fn open_ring(
     unreachable!("the last attempt returns")
 }
 
-/// Sockets that fit into one ring: as configured, or as the descriptor limit allows.
-fn connections_max(configured: u32) -> u32 {
-    let limit = getrlimit(Resource::Nofile)
-        .current
-        .unwrap_or(u64::from(PLACES_MAX));
+/// Connections of one shard: as configured, or as the memory would hold.
+fn connections_max(settings: &EdgeSettings) -> u32 {
+    let connections = match settings.connections_max {
+        0 => connections_that_fit(settings.shards),
+        configured => configured,
+    };
+    connections.clamp(1, PLACES_MAX / 2)
+}
+
+/// The rings for so many connections: one, if the descriptor limit allows so large a table.
+fn plan(settings: &EdgeSettings, connections_max: u32) -> RingPlan {
+    let needed = connections_max.saturating_add(settings.refusals_max);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let wanted = match settings.ring_places {
+        0 => needed,
+        configured => configured,
+    };
     let places = u32::try_from(limit)
-        .unwrap_or(PLACES_MAX)
-        .min(PLACES_MAX - 1);
-    let fitting = places.saturating_sub(PLACES_RESERVED).max(1);
-    if configured == 0 {
-        fitting
-    } else {
-        configured.min(fitting)
+        .unwrap_or(u32::MAX)
+        .min(wanted)
+        .clamp(1, RING_PLACES_MAX);
+    let size = RingSize {
+        places,
+        completions: settings.completions,
+        receive_buffers: settings.receive_buffers,
+        receive_buffer_bytes: settings.receive_buffer_bytes,
+    };
+    RingPlan {
+        size,
+        rings_max: needed.div_ceil(places) as usize,
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge is where randomness comes from"
+)]
+fn random_seed() -> u64 {
+    use rand::RngExt;
+    rand::rng().random()
 }
 
 /// Memory to register for file I/O. glommio registers it with each of its three rings, and each

@@ -1,12 +1,13 @@
 //! The edge: everything of the gateway that touches the kernel.
 //!
 //! Nothing here decides what a client may do or what a message means; that is the application's,
-//! which is pure. One executor per core drives one pump, one ring of sockets and the lanes to the
+//! which is pure. One executor per core drives one pump, its rings of sockets and the lanes to the
 //! other shards.
 //!
 //! Invariants: shards share nothing mutable but bounded lanes; no call that may block runs on a
 //! shard's thread once it serves; memory that the kernel uses outlives its use.
 
+mod admission;
 mod buffers;
 mod clock;
 mod config_file;
@@ -19,10 +20,13 @@ mod journal;
 mod lane;
 mod listen;
 mod maintenance;
+mod memory;
 mod node;
+mod operation;
 mod pump;
 mod reports;
 mod ring;
+mod rings;
 mod services;
 mod settings;
 mod signal;
@@ -40,7 +44,7 @@ pub use http::TakeOver;
 pub use lane::{Lanes, connect};
 pub use node::{NodeError, serve};
 pub use pump::{NoServices, Services};
-pub use settings::EdgeSettings;
+pub use settings::{EdgeSettings, ReceiveMode};
 pub use signal::on_terminate;
 pub use wake::{Bell, ShardWaker};
 

@@ -16,7 +16,7 @@ use glommio::timer::Timer;
 use super::clock::NodeClock;
 use super::error::EdgeError;
 use super::executor::Drain;
-use super::ring::Completion;
+use super::operation::Completion;
 use super::sockets::{Happened, Sockets, frame};
 use super::wake::{Bell, Sleeper};
 use crate::io::{Application, Input, Outbox, Output, ShardId};
@@ -226,13 +226,13 @@ impl<A: Application, S: Services> Pump<A, S> {
         let input = match happened {
             None => return,
             Some(Happened::Received(conn, buffer, bytes)) => {
-                let bytes = self.sockets.received(buffer, bytes);
+                let bytes = self.sockets.received(conn, buffer, bytes);
                 self.application.handle(
                     now_ms,
                     Input::Received { conn, bytes },
                     &mut rhythm.outbox,
                 );
-                self.sockets.give_back(buffer);
+                self.sockets.give_back(conn, buffer);
                 return self.carry_out(now_ms, rhythm);
             }
             Some(Happened::Accepted(conn)) => Input::Accepted { conn },

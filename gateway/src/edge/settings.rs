@@ -3,9 +3,24 @@
 //! It reads nothing: whoever starts the edge fills it in.
 //!
 //! Invariants, checked at start: the receive buffers are a power of two; a socket's backlog is
-//! larger than the mark above which it is no longer read.
+//! larger than the mark above which it is no longer read; somebody can be told that the shard is
+//! full.
 
 use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// How a shard hears of what arrives on a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiveMode {
+    /// A receive that goes on for as long as the socket: the least work per message.
+    #[default]
+    Multishot,
+    /// A poll that goes on, and a receive each time it tells of something: some 600 bytes less
+    /// kernel memory per socket, for one more operation per message.
+    Dense,
+}
 
 /// How an edge serves. Sizes in bytes, times in milliseconds, counts per shard.
 #[derive(Clone, Debug)]
@@ -14,8 +29,21 @@ pub struct EdgeSettings {
     pub listen: SocketAddr,
     /// Number of shards, at least 1.
     pub shards: u16,
-    /// Sockets per shard; 0 = as many as the descriptor limit allows.
+    /// How arrivals are heard.
+    pub mode: ReceiveMode,
+    /// Connections per shard; who comes beyond them gets 503. 0 = as many as the memory would hold
+    /// at 5 KiB each.
     pub connections_max: u32,
+    /// Places per shard for those who are told that it is full. While all are taken the shard accepts
+    /// nobody.
+    pub refusals_max: u32,
+    /// Memory that is to stay free, of the box or the control group: below it, who comes gets 503.
+    /// 0 = the larger of 512 MiB and a twentieth of the memory.
+    pub memory_reserve_bytes: u64,
+    /// Sockets per ring; 0 = as many as the descriptor limit allows, or as are needed.
+    pub ring_places: u32,
+    /// Completions that a ring holds, 16 bytes each; more are kept by the kernel, only slower.
+    pub completions: u32,
     /// What may wait for one socket that is slow to take it; up to four times that when the server
     /// itself queued it at once, and always one frame.
     pub backlog_bytes_max: usize,
@@ -26,7 +54,8 @@ pub struct EdgeSettings {
     pub drain_ms_max: u64,
     /// How long a socket that the application closed may take to drain.
     pub linger_ms_max: u64,
-    /// Receive buffers, a power of two.
+    /// Receive buffers of a shard's first ring, a power of two; the later ones have 256 of 2 KiB at
+    /// most.
     pub receive_buffers: u16,
     /// Size of one receive buffer.
     pub receive_buffer_bytes: u32,
@@ -44,7 +73,12 @@ impl EdgeSettings {
         Self {
             listen,
             shards,
+            mode: ReceiveMode::default(),
             connections_max: 0,
+            refusals_max: 256,
+            memory_reserve_bytes: 0,
+            ring_places: 0,
+            completions: 4_096,
             backlog_bytes_max: 256 << 10,
             unread_bytes_max: None,
             drain_ms_max: 30_000,
@@ -71,6 +105,14 @@ impl EdgeSettings {
         assert!(
             self.receive_buffer_bytes >= 1,
             "a receive buffer holds something"
+        );
+        assert!(
+            self.completions.is_power_of_two(),
+            "the kernel rounds it up to one"
+        );
+        assert!(
+            self.refusals_max >= 1,
+            "somebody can be told that the shard is full"
         );
         let unread = self.unread_bytes_max.unwrap_or(0);
         assert!(

@@ -20,10 +20,12 @@ pub(super) enum State {
     Free,
     /// Read and written.
     Open,
-    /// Becomes an ordinary descriptor as soon as the multishot receive has ended.
+    /// Becomes an ordinary descriptor as soon as nothing is received here any more.
     HandingOver,
-    /// What is queued leaves, then FIN; what arrives is thrown away until the peer's FIN.
+    /// What is queued leaves; what arrives is thrown away.
     Leaving,
+    /// It has left and FIN was said; what arrives is thrown away until the peer's FIN.
+    Finned,
     /// Nothing can be sent any more; waits for its operations to end.
     Failed,
     /// Being closed: the last operation.
@@ -45,17 +47,17 @@ pub(super) struct Socket {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Bit {
-    /// A multishot receive is outstanding.
+    /// What tells of arrivals is outstanding: a multishot receive, or in the dense mode a poll.
     Receiving = 1,
     /// Its cancellation is.
     Cancelling = 2,
+    /// A single receive is outstanding, in the dense mode.
+    Reading = 4,
     /// Not to be read until enough has left.
-    Unread = 4,
+    Unread = 8,
     /// The peer's FIN or a failure was received: nothing more arrives.
-    Ended = 8,
-    /// A shutdown was asked for.
-    Finned = 16,
-    /// That shutdown is outstanding.
+    Ended = 16,
+    /// A shutdown is outstanding.
     Finning = 32,
     /// In the list of those that have something to send.
     Due = 64,
@@ -85,7 +87,7 @@ impl Socket {
     /// The tenant has gone; its generation is over.
     pub(super) fn free(&mut self) {
         assert_eq!(self.state, State::Closing);
-        assert!(!self.is(Bit::Receiving) && !self.is(Bit::Finning) && !self.egress.in_flight());
+        assert!(self.is_quiet() && !self.egress.in_flight());
         self.state = State::Free;
         self.generation = self.generation.wrapping_add(1);
         self.egress = Egress::new();
@@ -110,6 +112,17 @@ impl Socket {
     pub(super) fn note_send(&mut self, backlog_bytes_max: usize) {
         let steps = self.egress.queued_bytes() / base_step(backlog_bytes_max);
         self.base = u16::try_from(steps).unwrap_or(u16::MAX);
+    }
+
+    /// Whether no operation is outstanding but perhaps a send.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.is(Bit::Receiving) && !self.is(Bit::Reading) && !self.is(Bit::Finning)
+    }
+
+    /// Whether something may still arrive that is to be taken: for the application, or to be
+    /// thrown away.
+    pub(super) fn may_hear(&self) -> bool {
+        matches!(self.state, State::Open | State::Leaving | State::Finned) && !self.is(Bit::Ended)
     }
 
     pub(super) fn is(&self, bit: Bit) -> bool {

@@ -1,4 +1,4 @@
-//! The sockets of one ring: what the shard wants of them, and what the kernel says about them.
+//! The sockets of one shard: what the shard wants of them, and what the kernel says about them.
 //!
 //! No task and no buffer belongs to a connection: an entry in a table does, and a heap allocation
 //! only while something is queued for it. It calls no application; the pump carries what happened
@@ -15,9 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use socket2::Socket as Listener;
 
+use super::admission::Admission;
 use super::error::EdgeError;
 use super::http::{HandOvers, TakeOver};
-use super::ring::{Completion, NO_CONN, Operation, Ring};
+use super::operation::Completion;
+use super::rings::Rings;
+use super::settings::ReceiveMode;
 use super::socket::{Bit, Socket, State};
 use crate::egress::{Frame, Joiner, Pushed};
 use crate::io::ConnId;
@@ -26,8 +29,11 @@ use crate::io::ConnId;
 const SENDS_PER_SUBMIT: usize = 64;
 /// Sends started in one round; their completions must fit into the ring's queue.
 const SENDS_PER_ROUND_MAX: usize = 2_048;
-/// Rounds of 100 ms to wait for outstanding operations at the end.
-const QUIESCE_ROUNDS_MAX: u32 = 50;
+/// Times 100 ms to wait in vain for outstanding operations at the end.
+const QUIESCE_WAITS_MAX: u32 = 50;
+const QUIESCE_WAIT: Duration = Duration::from_millis(100);
+/// Sockets that are given up at the end before the kernel is heard.
+const QUIESCE_BATCH: usize = 1_024;
 
 /// What happened to a socket, for the application.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,23 +49,21 @@ pub(super) enum Happened {
 /// The limits that matter here; see [`super::settings::EdgeSettings`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SocketLimits {
-    pub(super) connections_max: u32,
+    pub(super) mode: ReceiveMode,
     pub(super) backlog_bytes_max: usize,
     pub(super) unread_bytes_max: Option<usize>,
     pub(super) linger_ms_max: u64,
 }
 
-/// The sockets of one ring.
+/// The sockets of one shard.
 pub(super) struct Sockets {
-    // The ring comes first: it is dropped before the memory that its operations point to.
-    pub(super) ring: Ring,
+    // The rings come first: they are dropped before the memory that their operations point to.
+    pub(super) rings: Rings,
     pub(super) table: Vec<Socket>,
     pub(super) listener: Option<Listener>,
     pub(super) limits: SocketLimits,
     pub(super) live: u32,
-    pub(super) accepting: bool,
-    /// An accept failed for want of memory or descriptors: not again before the next tick.
-    pub(super) accept_failed: bool,
+    pub(super) admission: Admission,
     pub(super) due: VecDeque<ConnId>,
     pub(super) starved: Vec<ConnId>,
     pub(super) stubborn: Vec<ConnId>,
@@ -70,22 +74,21 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Serves the listener's connections on the ring, which has room for a few more than the
-    /// limit says: those that arrive before an accept is cancelled.
+    /// Serves the listener's connections on the rings.
     pub(super) fn new(
-        ring: Ring,
+        rings: Rings,
         listener: Listener,
+        admission: Admission,
         limits: SocketLimits,
         take_over: TakeOver,
     ) -> Self {
         Self {
-            ring,
+            rings,
             table: Vec::new(),
             listener: Some(listener),
             limits,
             live: 0,
-            accepting: false,
-            accept_failed: false,
+            admission,
             due: VecDeque::new(),
             starved: Vec::new(),
             stubborn: Vec::new(),
@@ -118,7 +121,7 @@ impl Sockets {
             .unread_bytes_max
             .is_some_and(|max| socket.egress.queued_bytes() > max);
         if unread && socket.state == State::Open && socket.first(Bit::Unread) {
-            self.stop_receiving(conn);
+            self.pause_receiving(conn);
         }
     }
 
@@ -159,14 +162,6 @@ impl Sockets {
         }
     }
 
-    /// Takes no new connections any more; those to come are refused by the kernel.
-    pub(super) fn stop_accepting(&mut self) {
-        if self.accepting && self.listener.is_some() {
-            self.ring.cancel(Operation::Accept, NO_CONN);
-        }
-        self.listener = None;
-    }
-
     /// Number of sockets that have not gone.
     pub(super) fn live(&self) -> u32 {
         self.live
@@ -177,7 +172,7 @@ impl Sockets {
         !self.due.is_empty()
             || !self.starved.is_empty()
             || !self.happened.is_empty()
-            || self.ring.has_work()
+            || self.rings.has_work()
     }
 
     /// Whether more sends are due than one round starts.
@@ -187,7 +182,7 @@ impl Sockets {
 
     /// Whether the kernel signals arrivals on the wake-up.
     pub(super) fn signal(&mut self, on: bool) {
-        self.ring.signal(on);
+        self.rings.signal(on);
     }
 
     /// Submits what is queued and takes completions out.
@@ -198,9 +193,7 @@ impl Sockets {
     ) -> Result<(), EdgeError> {
         self.accept_if_room();
         self.flush()?;
-        self.ring.enter()?;
-        self.ring.reap(into, count_max);
-        Ok(())
+        self.rings.turn(into, count_max)
     }
 
     /// Things that happened outside a completion.
@@ -217,18 +210,17 @@ impl Sockets {
     }
 
     /// The bytes of [`Happened::Received`].
-    pub(super) fn received(&mut self, buffer: u16, bytes: usize) -> &mut [u8] {
-        self.ring.buffers().filled(buffer, bytes)
+    pub(super) fn received(&mut self, conn: ConnId, buffer: u16, bytes: usize) -> &mut [u8] {
+        self.rings[conn].buffers().filled(buffer, bytes)
     }
 
     /// The bytes of [`Happened::Received`] are done with.
-    pub(super) fn give_back(&mut self, buffer: u16) {
-        self.ring.buffers().give_back(buffer);
+    pub(super) fn give_back(&mut self, conn: ConnId, buffer: u16) {
+        self.rings[conn].buffers().give_back(buffer);
     }
 
     /// After a batch of completions: the buffers are free again, so starved sockets go on.
     pub(super) fn batch_done(&mut self) {
-        self.ring.buffers().publish();
         while let Some(conn) = self.starved.pop() {
             self.resume_receiving(conn);
         }
@@ -236,7 +228,7 @@ impl Sockets {
 
     /// Ends sockets that linger too long, and tries again what the kernel put off.
     pub(super) fn tick(&mut self, now_ms: u64) {
-        self.accept_failed = false;
+        self.accept_again(now_ms);
         while let Some((deadline_ms, conn)) = self.deadlines.front().copied()
             && deadline_ms <= now_ms
         {
@@ -250,13 +242,14 @@ impl Sockets {
 
     /// Starts the sends that are due, a bounded number of them.
     fn flush(&mut self) -> Result<(), EdgeError> {
-        for started in 1..=SENDS_PER_ROUND_MAX {
+        for _ in 0..SENDS_PER_ROUND_MAX {
             let Some(conn) = self.due.pop_front() else {
                 break;
             };
             self.start_send(conn);
-            if started.is_multiple_of(SENDS_PER_SUBMIT) {
-                self.ring.enter()?;
+            let ring = &mut self.rings[conn];
+            if ring.queued() >= SENDS_PER_SUBMIT {
+                ring.enter()?;
             }
         }
         self.joiner.forget();
@@ -275,38 +268,54 @@ impl Sockets {
         if let Some(bytes) = socket.egress.next_send(&mut self.joiner) {
             // SAFETY: the queue keeps the frame of a send in flight until `sent` or `failed`,
             // which follow only from its completion; a table that is dropped waits for it.
-            unsafe { self.ring.send(conn, bytes) };
+            unsafe { self.rings[conn].send(conn, bytes) };
         }
     }
 
     /// Ends every operation and waits for it, so that the kernel no longer uses our memory.
     fn quiesce(&mut self) -> bool {
         self.stop_accepting();
+        self.admission.end();
         for index in 0..self.table.len() {
             let generation = self.table[index].generation;
-            let index = u32::try_from(index).expect("a place has a 28-bit number");
-            self.fail(ConnId { index, generation });
-        }
-        let mut completions = Vec::new();
-        for round in 0..QUIESCE_ROUNDS_MAX {
-            self.ring.reap(&mut completions, usize::MAX);
-            for completion in completions.drain(..) {
-                self.complete(completion, 0);
-            }
-            self.batch_done();
-            self.tick(u64::from(round));
-            if self.ring.outstanding() == 0 {
-                return true;
-            }
-            if self
-                .ring
-                .enter_and_wait(Duration::from_millis(100))
-                .is_err()
-            {
+            let place = u32::try_from(index).expect("a place has a 28-bit number");
+            self.fail(ConnId {
+                index: place,
+                generation,
+            });
+            if index % QUIESCE_BATCH == 0 && self.hear_the_end().is_err() {
                 return false;
             }
         }
+        let mut waits = 0;
+        while waits < QUIESCE_WAITS_MAX {
+            let Ok(heard) = self.hear_the_end() else {
+                return false;
+            };
+            waits += u32::from(!heard);
+            let waiting = self.rings.iter_mut().find(|ring| ring.outstanding() > 0);
+            match waiting.map(|ring| ring.enter_and_wait(QUIESCE_WAIT)) {
+                None => return true,
+                Some(Err(_)) => return false,
+                Some(Ok(())) => {}
+            }
+        }
         false
+    }
+
+    /// Takes in all completions while sockets are given up; whether there were any.
+    fn hear_the_end(&mut self) -> Result<bool, EdgeError> {
+        let mut completions = Vec::new();
+        self.rings.turn(&mut completions, usize::MAX)?;
+        let heard = !completions.is_empty();
+        for completion in completions {
+            self.complete(completion, 0);
+        }
+        self.batch_done();
+        for conn in std::mem::take(&mut self.stubborn) {
+            self.step(conn);
+        }
+        Ok(heard)
     }
 }
 
@@ -315,7 +324,7 @@ impl Drop for Sockets {
         if !self.quiesce() {
             tracing::error!("the kernel still uses some sockets' memory; it is kept");
             std::mem::forget(std::mem::take(&mut self.table));
-            self.ring.buffers().leak();
+            self.rings.iter_mut().for_each(|ring| ring.buffers().leak());
         }
     }
 }

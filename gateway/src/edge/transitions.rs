@@ -4,11 +4,10 @@
 //! no application; what concerns it is returned.
 //!
 //! Invariants: see [`super::sockets`]. A place is closed only in [`Sockets::step`] or after an
-//! install, when no receive, send or shutdown is outstanding.
+//! install, when no receive, poll, send or shutdown is outstanding.
 
-use std::os::fd::AsRawFd;
-
-use super::ring::{Completion, NO_CONN, Operation};
+use super::operation::{Completion, Operation};
+use super::settings::ReceiveMode;
 use super::socket::{Bit, Socket, State};
 use super::sockets::{Happened, Sockets, socket};
 use crate::io::ConnId;
@@ -24,8 +23,9 @@ impl Sockets {
             ..
         } = completion;
         match operation {
-            Operation::Accept => return self.accepted(completion),
+            Operation::Accept => return self.accepted(completion, now_ms),
             Operation::Receive => return self.receive_completed(completion, now_ms),
+            Operation::Poll => self.polled(completion),
             Operation::Send => self.send_completed(conn, result),
             Operation::Shutdown => {
                 self.socket(conn).set(Bit::Finning, false);
@@ -36,45 +36,10 @@ impl Sockets {
                 self.begin_closing(conn);
             }
             Operation::Close => return self.closed(conn),
-            Operation::CancelReceive => self.cancel_completed(conn, result),
+            Operation::CancelReceive | Operation::CancelPoll => self.cancel_completed(conn, result),
             Operation::CancelSend | Operation::CancelAccept => {}
         }
         None
-    }
-
-    fn accepted(&mut self, completion: Completion) -> Option<Happened> {
-        self.accepting = completion.more;
-        let Ok(index) = u32::try_from(completion.result) else {
-            self.accept_failed = completion.result != -libc::ECANCELED;
-            return None;
-        };
-        while self.table.len() <= index as usize {
-            self.table.push(Socket::new());
-        }
-        let socket = &mut self.table[index as usize];
-        socket.open();
-        let conn = ConnId {
-            index,
-            generation: socket.generation,
-        };
-        self.live += 1;
-        self.start_receiving(conn);
-        if self.listener.is_none() {
-            self.fail(conn);
-        }
-        if self.accepting && self.live >= self.limits.connections_max {
-            self.ring.cancel(Operation::Accept, NO_CONN);
-        }
-        Some(Happened::Accepted(conn))
-    }
-
-    pub(super) fn accept_if_room(&mut self) {
-        let room = self.live < self.limits.connections_max;
-        let wanted = room && !self.accepting && !self.accept_failed;
-        if let Some(listener) = self.listener.as_ref().filter(|_| wanted) {
-            self.accepting = true;
-            self.ring.accept(listener.as_raw_fd());
-        }
     }
 
     fn receive_completed(&mut self, completion: Completion, now_ms: u64) -> Option<Happened> {
@@ -85,45 +50,79 @@ impl Sockets {
             more,
             ..
         } = completion;
-        let socket = self.socket(conn);
-        let state = socket.state;
-        socket.set(Bit::Receiving, more);
-        if !more {
-            socket.set(Bit::Cancelling, false);
-        }
-        let mut happened = None;
-        match usize::try_from(result) {
+        let happened = match usize::try_from(result) {
             Ok(bytes) if bytes > 0 => {
                 let buffer = buffer.expect("what arrives lies in a buffer");
-                if state == State::HandingOver {
-                    let bytes = self.ring.buffers().filled(buffer, bytes);
-                    self.hand_overs.received(conn.index, bytes);
-                }
-                if state == State::Open {
-                    happened = Some(Happened::Received(conn, buffer, bytes));
-                } else {
-                    self.give_back(buffer);
-                }
+                self.arrived(conn, buffer, bytes)
             }
-            Ok(_) => happened = self.peer_ended(conn, buffer, now_ms),
-            Err(_) if matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR) => {}
+            Ok(_) => {
+                if let Some(buffer) = buffer {
+                    self.give_back(conn, buffer);
+                }
+                self.receive_ended(completion);
+                return self.peer_ended(conn, now_ms);
+            }
+            Err(_) if is_passing(-result) => None,
             Err(_) => {
-                socket.set(Bit::Ended, true);
+                self.socket(conn).set(Bit::Ended, true);
+                self.receive_ended(completion);
                 self.fail(conn);
-                happened = self.tell_closed(conn);
+                return self.tell_closed(conn);
             }
-        }
+        };
         if !more {
-            self.starved.push(conn);
+            self.receive_ended(completion);
         }
         happened
     }
 
-    /// The peer said FIN. What is queued for it still leaves.
-    fn peer_ended(&mut self, conn: ConnId, buffer: Option<u16>, now_ms: u64) -> Option<Happened> {
-        if let Some(buffer) = buffer {
-            self.give_back(buffer);
+    /// Bytes arrived: for the application, for whoever takes the socket over, or for nobody.
+    fn arrived(&mut self, conn: ConnId, buffer: u16, bytes: usize) -> Option<Happened> {
+        match self.socket(conn).state {
+            State::Open => return Some(Happened::Received(conn, buffer, bytes)),
+            State::HandingOver => {
+                let bytes = self.rings[conn].buffers().filled(buffer, bytes);
+                self.hand_overs.received(conn.index, bytes);
+            }
+            _ => {}
         }
+        self.give_back(conn, buffer);
+        None
+    }
+
+    /// A receive is over; after this batch the next one follows where one is wanted.
+    fn receive_ended(&mut self, completion: Completion) {
+        let Completion { conn, result, .. } = completion;
+        let is_dense = self.is_dense();
+        let socket = self.socket(conn);
+        if is_dense {
+            socket.set(Bit::Reading, false);
+            // Empty: the poll tells when there is more.
+            if result == -libc::EAGAIN || (result > 0 && !completion.nonempty) {
+                return self.step(conn);
+            }
+        } else {
+            socket.set(Bit::Receiving, false);
+            socket.set(Bit::Cancelling, false);
+        }
+        self.starved.push(conn);
+    }
+
+    /// In the dense mode: something may be received, or the poll is over.
+    fn polled(&mut self, completion: Completion) {
+        let Completion { conn, more, .. } = completion;
+        let socket = self.socket(conn);
+        if more {
+            return self.read(conn);
+        }
+        socket.set(Bit::Receiving, false);
+        socket.set(Bit::Cancelling, false);
+        // The next poll tells at once what this one told.
+        self.starved.push(conn);
+    }
+
+    /// The peer said FIN. What is queued for it still leaves.
+    fn peer_ended(&mut self, conn: ConnId, now_ms: u64) -> Option<Happened> {
         let socket = self.socket(conn);
         socket.set(Bit::Ended, true);
         if socket.state == State::Open {
@@ -178,6 +177,8 @@ impl Sockets {
         let told = self.tell_closed(conn);
         self.socket(conn).free();
         self.live -= 1;
+        self.rings.give_back(conn);
+        self.admission.gone(conn);
         told
     }
 
@@ -211,74 +212,116 @@ impl Sockets {
         socket.state = State::Failed;
         socket.egress.discard();
         if socket.egress.in_flight() {
-            self.ring.cancel(Operation::Send, conn);
+            self.rings[conn].cancel(Operation::Send, conn);
         }
         self.step(conn);
     }
 
     /// Takes the next step of a socket that is on its way out.
     pub(super) fn step(&mut self, conn: ConnId) {
+        let is_dense = self.is_dense();
         let Some(socket) = socket(&mut self.table, conn) else {
             return;
         };
         let idle = socket.egress.is_idle();
         let receiving = socket.is(Bit::Receiving);
-        let quiet = !receiving && !socket.is(Bit::Finning);
+        let gone = match socket.state {
+            State::Leaving | State::Finned => idle && socket.is(Bit::Ended),
+            State::Failed => idle,
+            _ => false,
+        };
         match socket.state {
-            State::Leaving if idle && socket.is(Bit::Ended) && quiet => self.begin_closing(conn),
-            State::Leaving if idle && !socket.is(Bit::Ended) && !socket.is(Bit::Finned) => {
-                socket.set(Bit::Finned, true);
+            _ if gone && socket.is_quiet() => self.begin_closing(conn),
+            State::Leaving if idle && !gone => {
+                socket.state = State::Finned;
                 socket.set(Bit::Finning, true);
-                self.ring.shutdown(conn);
+                self.rings[conn].shutdown(conn);
             }
-            State::Failed if idle && quiet => self.begin_closing(conn),
-            State::Failed if receiving => self.stop_receiving(conn),
-            State::HandingOver if idle && quiet => {
+            State::HandingOver if idle && socket.is_quiet() => {
                 // Not a state of its own: an install ends at once and cannot be cancelled.
                 socket.state = State::Closing;
-                self.ring.install(conn);
+                self.rings[conn].install(conn);
             }
-            State::HandingOver if receiving => self.stop_receiving(conn),
-            State::Open if socket.is(Bit::Unread) && receiving => self.stop_receiving(conn),
+            State::Failed | State::HandingOver if receiving => self.stop_receiving(conn),
+            _ if gone && receiving => self.stop_receiving(conn),
+            State::Open if socket.is(Bit::Unread) && receiving && !is_dense => {
+                self.stop_receiving(conn);
+            }
             _ => {}
         }
     }
 
     fn begin_closing(&mut self, conn: ConnId) {
         self.socket(conn).state = State::Closing;
-        self.ring.close(conn);
+        self.rings[conn].close(conn);
     }
 
-    fn start_receiving(&mut self, conn: ConnId) {
+    /// Asks to hear of arrivals. A poll tells of what has already arrived, too.
+    pub(super) fn start_receiving(&mut self, conn: ConnId) {
         self.socket(conn).set(Bit::Receiving, true);
-        self.ring.receive(conn);
+        match self.limits.mode {
+            ReceiveMode::Multishot => self.rings[conn].receive(conn),
+            ReceiveMode::Dense => self.rings[conn].poll(conn),
+        }
     }
 
-    pub(super) fn stop_receiving(&mut self, conn: ConnId) {
+    fn stop_receiving(&mut self, conn: ConnId) {
+        let standing = match self.limits.mode {
+            ReceiveMode::Multishot => Operation::Receive,
+            ReceiveMode::Dense => Operation::Poll,
+        };
         let socket = self.socket(conn);
         if socket.is(Bit::Receiving) && socket.first(Bit::Cancelling) {
-            self.ring.cancel(Operation::Receive, conn);
+            self.rings[conn].cancel(standing, conn);
+        }
+    }
+
+    /// The socket is not to be read for a while. In the dense mode it is enough not to ask.
+    pub(super) fn pause_receiving(&mut self, conn: ConnId) {
+        if !self.is_dense() {
+            self.stop_receiving(conn);
         }
     }
 
     /// A receive has ended or may go on: starts the next one where one is wanted.
     pub(super) fn resume_receiving(&mut self, conn: ConnId) {
+        let is_dense = self.is_dense();
         let Some(socket) = socket(&mut self.table, conn) else {
             return;
         };
-        if socket.is(Bit::Receiving) {
-            return;
-        }
-        let wanted = matches!(socket.state, State::Open | State::Leaving);
-        if wanted && !socket.is(Bit::Ended) && !socket.is(Bit::Unread) {
-            self.start_receiving(conn);
-        } else {
-            self.step(conn);
+        let receiving = socket.is(Bit::Receiving);
+        let wanted = socket.may_hear() && (is_dense || !socket.is(Bit::Unread));
+        match (wanted, receiving) {
+            (true, false) => self.start_receiving(conn),
+            (true, true) if is_dense => self.read(conn),
+            (_, true) if !is_dense => {}
+            _ => self.step(conn),
         }
     }
 
+    /// In the dense mode: takes what has arrived, unless the socket is not to be read.
+    fn read(&mut self, conn: ConnId) {
+        let socket = self.socket(conn);
+        if socket.may_hear() && !socket.is(Bit::Unread) && socket.first(Bit::Reading) {
+            self.rings[conn].read(conn);
+        }
+    }
+
+    fn is_dense(&self) -> bool {
+        self.limits.mode == ReceiveMode::Dense
+    }
+
     /// The socket that an outstanding operation is on.
-    fn socket(&mut self, conn: ConnId) -> &mut Socket {
+    pub(super) fn socket(&mut self, conn: ConnId) -> &mut Socket {
         socket(&mut self.table, conn).expect("a place keeps its tenant while operations run")
     }
+}
+
+/// Errors of a receive after which the next one may go well: no buffer was free, nothing was there,
+/// it was cancelled, a signal came.
+fn is_passing(error: i32) -> bool {
+    matches!(
+        error,
+        libc::ENOBUFS | libc::EAGAIN | libc::ECANCELED | libc::EINTR
+    )
 }

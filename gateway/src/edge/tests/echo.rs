@@ -88,11 +88,11 @@ impl Client {
     }
 }
 
-fn check(test: impl FnOnce(SocketAddr)) {
+fn check(test: impl FnMut(SocketAddr)) {
     check_with(5_000, test);
 }
 
-fn check_with(linger_ms_max: u64, test: impl FnOnce(SocketAddr)) {
+fn check_with(linger_ms_max: u64, test: impl FnMut(SocketAddr)) {
     let change = |settings: &mut crate::edge::EdgeSettings| {
         settings.backlog_bytes_max = 2 * MESSAGE_BYTES_MAX + (4 << 20);
         settings.unread_bytes_max = Some(256 << 10);
@@ -250,7 +250,7 @@ fn a_half_closed_client_still_hears_its_answer() {
 fn a_drain_tells_every_client() {
     let mut clients = Vec::new();
     check_with(100, |address| {
-        clients.extend((0..20).map(|_| Client::open(address)))
+        clients.extend((0..20).map(|_| Client::open(address)));
     });
     for mut client in clients {
         assert_eq!(client.hear(), Heard::Close(Some(4013)));

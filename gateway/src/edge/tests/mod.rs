@@ -2,27 +2,46 @@
 //!
 //! The tests assert what arrives, never when: a wait has only a limit after which it has failed.
 //!
-//! Invariant: each test ends its shards and sees them end well.
+//! Invariants: each test ends its shards and sees them end well; what serves sockets is tested in
+//! both modes.
 
 mod echo;
+mod places;
 mod raw;
 mod streams;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{EdgeSettings, NoServices, ShardParts, ShardWaker, Shards, TakeOver};
+use super::{EdgeSettings, NoServices, ReceiveMode, ShardParts, ShardWaker, Shards, TakeOver};
 use crate::io::Application;
 
-/// Starts shards that serve the application, lets the test run, and ends them.
+/// Both ways to hear of arrivals.
+const MODES: [ReceiveMode; 2] = [ReceiveMode::Multishot, ReceiveMode::Dense];
+
+/// Starts shards that serve the application, lets the test run, and ends them; in each mode.
 fn serve<A: Application + 'static>(
+    change: impl Fn(&mut EdgeSettings),
+    make: impl Fn() -> A + Clone + Send + 'static,
+    take_over: impl Fn() -> TakeOver + Clone + Send + 'static,
+    mut test: impl FnMut(SocketAddr),
+) {
+    for mode in MODES {
+        let (make, take_over) = (make.clone(), take_over.clone());
+        serve_in(mode, &change, make, take_over, &mut test);
+    }
+}
+
+/// The same in one mode.
+fn serve_in<A: Application + 'static>(
+    mode: ReceiveMode,
     change: impl Fn(&mut EdgeSettings),
     make: impl Fn() -> A + Clone + Send + 'static,
     take_over: impl Fn() -> TakeOver + Clone + Send + 'static,
     test: impl FnOnce(SocketAddr),
 ) {
     let mut settings = EdgeSettings::new("127.0.0.1:0".parse().unwrap(), 1);
-    settings.connections_max = 1_100;
+    (settings.mode, settings.connections_max) = (mode, 1_100);
     change(&mut settings);
     let wakers: Vec<_> = (0..settings.shards)
         .map(|_| ShardWaker::new().unwrap())

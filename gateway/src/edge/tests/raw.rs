@@ -85,21 +85,26 @@ fn obey(conn: ConnId, bytes: &[u8], outbox: &mut Outbox) {
     }
 }
 
-/// Serves [`Raw`] on real sockets while the test runs.
+/// Serves [`Raw`] on real sockets while the test runs, once in each mode.
 pub(super) fn serve(
     change: impl Fn(&mut EdgeSettings),
     take_over: impl Fn() -> TakeOver + Clone + Send + 'static,
-    test: impl FnOnce(SocketAddr, &Seen),
+    mut test: impl FnMut(SocketAddr, &Seen),
 ) {
-    let seen = Arc::new(Seen::default());
-    let shared = Arc::clone(&seen);
-    let make = move || Raw {
-        open: HashMap::new(),
-        seen: Arc::clone(&shared),
-    };
-    super::serve(change, make, take_over, |address| test(address, &seen));
-    assert_eq!(
-        seen.accepted.load(Ordering::Relaxed),
-        seen.closed.load(Ordering::Relaxed)
-    );
+    for mode in super::MODES {
+        let seen = Arc::new(Seen::default());
+        let shared = Arc::clone(&seen);
+        let make = move || Raw {
+            open: HashMap::new(),
+            seen: Arc::clone(&shared),
+        };
+        let take_over = take_over.clone();
+        super::serve_in(mode, &change, make, take_over, |address| {
+            test(address, &seen)
+        });
+        assert_eq!(
+            seen.accepted.load(Ordering::Relaxed),
+            seen.closed.load(Ordering::Relaxed)
+        );
+    }
 }
