@@ -264,7 +264,7 @@ mod tests {
         let mut connection = Connection::server();
         let mut chunk = UPGRADE.as_bytes().to_vec();
         chunk.extend(encode_masked(Opcode::Text, b"whole", [1; 4]));
-        connection.received(&mut chunk, 100, &mut |_| true);
+        connection.received(&mut chunk, limits(), &mut |_| true);
         assert!(connection.is_open() && connection.0.is_none());
         assert_eq!(size_of::<Connection>(), 8);
     }
