@@ -70,7 +70,7 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() * 2 + 100);
     Compress::new(Compression::fast(), false)
         .compress_vec(payload, &mut out, FlushCompress::Sync)
-        .unwrap();
+        .expect("there is room for it");
     out.truncate(out.len() - 4);
     out
 }
