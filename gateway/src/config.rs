@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::Rate;
+use crate::limits::{RATE_COUNT_MAX, Rate};
 
 /// The whole configuration.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -26,11 +26,15 @@ pub struct Config {
     pub durability: Durability,
     /// Seconds that clients get to leave by themselves at shutdown.
     pub drain_s: u32,
+    /// Seconds between two HEARTBEATs of a client, as HELLO tells it.
+    pub heartbeat_s: u32,
     /// Days until a token expires.
     pub token_days: u32,
     /// Connections per shard, 0 = as many as the memory would hold at 5 KiB each. Who comes beyond
     /// them gets 503.
     pub connections_max: u32,
+    /// Whether clients that offer permessage-deflate get it.
+    pub compression: bool,
     /// Memory that is to stay free, of the box or of the control group; below it, who comes gets
     /// 503. 0 = the larger of 512 MiB and a twentieth of the memory.
     pub memory_reserve_bytes: u64,
@@ -125,8 +129,11 @@ pub struct Limits {
     pub access_entries_max: usize,
     /// Nonces remembered per shard; when full, messages are refused with UNAVAILABLE.
     pub nonces_max: usize,
-    /// Bytes of live frames on their way from one shard to another.
+    /// Bytes of live frames on their way from one shard to the listeners on another, or on itself.
     pub lane_bytes_max: u64,
+    /// Listeners of one channel that a shard tells in one go; a larger channel is told in slices
+    /// of so many, and other work comes between them.
+    pub fanout_slice_max: usize,
     /// Bytes of records gathered for one commit.
     pub commit_bytes_max: usize,
     /// Open HTTP connections at the control plane.
@@ -170,8 +177,10 @@ impl Default for Config {
             shards: 0,
             durability: Durability::Sync,
             drain_s: 30,
+            heartbeat_s: 30,
             token_days: 30,
             connections_max: 0,
+            compression: true,
             memory_reserve_bytes: 0,
             sockets: Sockets::default(),
             limits: Limits::default(),
@@ -230,6 +239,7 @@ impl Default for Limits {
             access_entries_max: 1 << 20,
             nonces_max: 4 << 20,
             lane_bytes_max: 8 << 20,
+            fanout_slice_max: 2_048,
             commit_bytes_max: 1 << 20,
             http_connections_max: 1_024,
         }
@@ -287,8 +297,22 @@ impl Config {
             shards,
             "at most 256 shards are allowed",
         )?;
+        let heartbeat = u64::from(self.heartbeat_s);
+        let is_possible = (5..=600).contains(&heartbeat);
+        require(
+            is_possible,
+            "heartbeat_s",
+            heartbeat,
+            "5 to 600 are allowed",
+        )?;
         let days = u64::from(self.token_days);
         require(days >= 1, "token_days", days, "1 day is the least")
+    }
+
+    /// How often clients shall send HEARTBEAT, in milliseconds.
+    #[must_use]
+    pub fn heartbeat_ms(&self) -> u64 {
+        u64::from(self.heartbeat_s) * 1_000
     }
 
     fn check_store(&self) -> Result<(), ConfigError> {
@@ -337,6 +361,7 @@ impl Limits {
             ("limits.sends_max", self.sends_max),
             ("limits.subscriptions_max", self.subscriptions_max),
             ("limits.parked_max", self.parked_max),
+            ("limits.fanout_slice_max", self.fanout_slice_max),
             ("limits.http_connections_max", self.http_connections_max),
         ] {
             require(
@@ -346,11 +371,36 @@ impl Limits {
                 "without any the server could do nothing",
             )?;
         }
+        let (sends, requests) = (self.sends_max as u64, self.requests_max as u64);
+        let allowed = "65535 is the most";
+        require(sends <= 65_535, "limits.sends_max", sends, allowed)?;
+        let subscriptions = self.subscriptions_max as u64;
+        let name = "limits.subscriptions_max";
+        require(subscriptions <= 65_535, name, subscriptions, allowed)?;
+        let allowed = "16777216 is the most";
+        require(
+            requests <= 1 << 24,
+            "limits.requests_max",
+            requests,
+            allowed,
+        )?;
         let windows = self
             .rates()
             .iter()
             .all(|rate| rate.is_off() || rate.window_s >= 1);
-        require(windows, "limits.*.window_s", 0, "1 second is the least")
+        require(windows, "limits.*.window_s", 0, "1 second is the least")?;
+        let counts = self.rates().map(|rate| rate.count);
+        let largest = u64::from(counts.into_iter().max().unwrap_or(0));
+        let is_possible = largest <= u64::from(RATE_COUNT_MAX);
+        require(
+            is_possible,
+            "limits.*.count",
+            largest,
+            "65535 is the most; 0 is no limit",
+        )?;
+        let sessions = u64::from(self.sessions.per_user);
+        let name = "limits.sessions.per_user";
+        require(sessions <= 65_535, name, sessions, "65535 is the most")
     }
 
     /// The limits in bytes, given the largest frame and the largest record.
@@ -425,6 +475,8 @@ mod tests {
         check("", None);
         check("[limits.message]\ncount = 0\nwindow_s = 5", None);
         check("shards = 300", Some("shards"));
+        check("heartbeat_s = 4", Some("heartbeat_s"));
+        check("[limits]\nsends_max = 70_000", Some("limits.sends_max"));
         check("[store]\nsegment_bytes = 4097", Some("store.segment_bytes"));
         check(
             "[store]\nsync_interval_ms = 0",

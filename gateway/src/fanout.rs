@@ -1,28 +1,32 @@
 //! From a stored message to everybody who hears its channel.
 //!
-//! The frame was encoded once. It travels once per interested shard and leaves that shard as one
-//! broadcast. Lanes carry live frames on credit: the owner counts the bytes that each shard has
-//! not taken off its lane, and admits a message only while there is room.
+//! The frame was encoded once. It travels once per interested shard, gathers there with others of
+//! its channel, and leaves as one broadcast for each slice of the listeners. Lanes carry live
+//! frames on credit: the owner counts the bytes that each shard, itself included, has not yet told
+//! its listeners, and admits a message only while there is room.
 //!
-//! Invariants: a lane holds at most its credit, plus what one commit admitted before a shard
-//! became interested; frames of one channel leave in the order of its commits.
+//! Invariants: what is published and not told is at most the credit of each pair of shards, plus
+//! what one commit admitted before a shard became interested; frames of one channel leave in the
+//! order of its commits; one step tells fewer than two slices of listeners.
 
 use bytes::Bytes;
 use throng_protocol::{ChannelId, Rev, Seq};
 
+use crate::audience::{Move, Told};
 use crate::commit::PendingMessage;
 use crate::io::{Outbox, Output, ShardId};
 use crate::lane::LaneMessage;
 use crate::shard::{Shard, topic};
+use crate::subscribers::HeardId;
 
-/// Bytes of live frames under way between this shard and each other one.
+/// Bytes of live frames under way between this shard and each one, itself included.
 #[derive(Debug)]
 pub(crate) struct Credits {
     /// Sent and not given back.
     outstanding: Vec<u64>,
     /// Admitted and not sent.
     reserved: Vec<u64>,
-    /// Received and not given back.
+    /// Told or dropped, and not given back.
     owed: Vec<u64>,
     bytes_max: u64,
 }
@@ -61,7 +65,7 @@ impl Credits {
         self.outstanding[usize::from(shard.0)] += bytes;
     }
 
-    /// The other shard has taken bytes off its lane.
+    /// The other shard has told its listeners so many bytes.
     pub(crate) fn returned(&mut self, shard: ShardId, bytes: u64) {
         let outstanding = &mut self.outstanding[usize::from(shard.0)];
         assert!(
@@ -71,7 +75,7 @@ impl Credits {
         *outstanding -= bytes;
     }
 
-    /// Notes bytes taken off the lane from a shard; returns what to give back, from time to time.
+    /// Notes that frames of a shard were told or dropped; returns what to give back, from time to time.
     fn received(&mut self, shard: ShardId, bytes: u64) -> Option<u64> {
         let owed = &mut self.owed[usize::from(shard.0)];
         *owed += bytes;
@@ -104,9 +108,7 @@ impl Shard {
         self.credits.release(&reserved, frame.len() as u64);
         let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
         for shard in shards {
-            if shard != self.id {
-                self.credits.sent(shard, frame.len() as u64);
-            }
+            self.credits.sent(shard, frame.len() as u64);
             let frame = frame.clone();
             self.say(
                 shard,
@@ -125,12 +127,10 @@ impl Shard {
     pub(crate) fn publish_typing(&mut self, channel: ChannelId, frame: Bytes, out: &mut Outbox) {
         let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
         for shard in shards {
-            if shard != self.id {
-                if !self.credits.has(shard, frame.len() as u64) {
-                    continue;
-                }
-                self.credits.sent(shard, frame.len() as u64);
+            if !self.credits.has(shard, frame.len() as u64) {
+                continue;
             }
+            self.credits.sent(shard, frame.len() as u64);
             let frame = frame.clone();
             self.say(shard, LaneMessage::PublishTyping { channel, frame }, out);
         }
@@ -146,9 +146,11 @@ impl Shard {
         frame: Bytes,
         out: &mut Outbox,
     ) {
-        self.taken_off_lane(from, &frame, out);
-        if let Some(to) = self.subscribers.published(channel, seq, rev) {
-            out.push(Output::Broadcast { bytes: frame, to });
+        let bytes = frame.len();
+        if self.subscribers.published(channel, seq, rev, frame) {
+            self.ask_again(out);
+        } else {
+            self.handed_on(from, bytes, out);
         }
     }
 
@@ -160,18 +162,58 @@ impl Shard {
         frame: Bytes,
         out: &mut Outbox,
     ) {
-        self.taken_off_lane(from, &frame, out);
-        if let Some(to) = self.subscribers.live(channel) {
-            out.push(Output::Broadcast { bytes: frame, to });
+        let bytes = frame.len();
+        if self.subscribers.published_typing(channel, frame) {
+            self.ask_again(out);
+        } else {
+            self.handed_on(from, bytes, out);
         }
     }
 
-    fn taken_off_lane(&mut self, from: ShardId, frame: &Bytes, out: &mut Outbox) {
-        if from == self.id {
-            return;
+    /// Wants a turn, unless one is due already.
+    fn ask_again(&mut self, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.asked_again, true) {
+            out.push(Output::Again);
         }
-        if let Some(bytes) = self.credits.received(from, frame.len() as u64) {
-            self.say(from, LaneMessage::Credit { bytes }, out);
+    }
+
+    /// Tells about a slice of listeners what they are due, each channel in its turn.
+    pub(crate) fn again(&mut self, out: &mut Outbox) {
+        self.asked_again = false;
+        let slice = self.config.limits.fanout_slice_max;
+        let mut moves = std::mem::take(&mut self.moves);
+        let mut recipients = 0;
+        while recipients < slice
+            && let Some((heard, told)) = self.walk(slice, &mut moves, out)
+        {
+            recipients += told.recipients.max(1);
+            for (session, place) in moves.drain(..) {
+                self.move_live(session, heard, place);
+            }
+            let owner = self.channel_owner(self.subscribers.channel(heard));
+            self.handed_on(owner, told.released_bytes, out);
+        }
+        self.moves = moves;
+        if self.subscribers.is_due() {
+            self.ask_again(out);
+        }
+    }
+
+    fn walk(
+        &mut self,
+        slice: usize,
+        moves: &mut Vec<Move>,
+        out: &mut Outbox,
+    ) -> Option<(HeardId, Told)> {
+        let sessions = &self.sessions;
+        let socket_of = |session| sessions.tenant(session).expect("who hears is there");
+        self.subscribers.walk(slice, moves, &socket_of, out)
+    }
+
+    /// Frames of this owner are told or dropped: its credit returns, from time to time.
+    pub(crate) fn handed_on(&mut self, owner: ShardId, bytes: usize, out: &mut Outbox) {
+        if let Some(bytes) = self.credits.received(owner, bytes as u64) {
+            self.say(owner, LaneMessage::Credit { bytes }, out);
         }
     }
 

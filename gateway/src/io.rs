@@ -7,7 +7,8 @@
 //! Invariants: every `Output::Append`, `Read` and `Control(Ask)` is answered by exactly one
 //! input, in any order; outputs are carried out in the order they were pushed.
 
-use std::rc::Rc;
+use std::ops::Range;
+use std::vec;
 
 use bytes::Bytes;
 use throng_control::{FromShard, ToShard};
@@ -102,6 +103,8 @@ pub enum Input<'a> {
     },
     /// The control plane answers or asks.
     Control(ToShard),
+    /// The next step of what an `Output::Again` asked for.
+    Again,
     /// Time has passed; sent at least every 100 ms.
     Tick,
     /// The process is asked to end: tell the clients, take no new ones.
@@ -118,13 +121,21 @@ pub enum Output {
         /// The bytes.
         bytes: Bytes,
     },
-    /// One shared frame for many sockets.
+    /// The same bytes for many sockets: one frame, or several that are due together.
     Broadcast {
-        /// The bytes, complete.
+        /// The bytes, complete frames.
         bytes: Bytes,
-        /// Who gets it; may hold sockets that have closed meanwhile.
-        to: Rc<Vec<ConnId>>,
+        /// Who gets them, to be looked up in the batch.
+        to: Recipients,
     },
+    /// From here on text messages to this socket may leave compressed.
+    Deflate {
+        /// Which socket.
+        conn: ConnId,
+    },
+    /// Ask for one `Input::Again` in the next round, after other inputs have had their turn and
+    /// when the sends of this one have been started: there is more to do.
+    Again,
     /// Ask for one `Input::Writable` as soon as nothing is queued for this socket (at once, if so).
     Watch {
         /// Which socket.
@@ -169,11 +180,16 @@ pub enum Output {
     Control(FromShard),
 }
 
+/// Who gets a broadcast: a part of the batch's list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recipients(Range<usize>);
+
 /// Outputs in the order they were pushed. Reused: whoever drives the shard drains it after each
 /// batch of inputs.
 #[derive(Debug, Default)]
 pub struct Outbox {
     outputs: Vec<Output>,
+    recipients: Vec<ConnId>,
 }
 
 impl Outbox {
@@ -188,15 +204,49 @@ impl Outbox {
         self.outputs.push(output);
     }
 
+    /// Adds a broadcast behind the other outputs.
+    pub fn broadcast(&mut self, bytes: Bytes, recipients: impl IntoIterator<Item = ConnId>) {
+        let from = self.recipients.len();
+        self.recipients.extend(recipients);
+        let to = Recipients(from..self.recipients.len());
+        self.outputs.push(Output::Broadcast { bytes, to });
+    }
+
     /// Takes all outputs out, in order; the memory stays for the next batch.
-    pub fn drain(&mut self) -> std::vec::Drain<'_, Output> {
-        self.outputs.drain(..)
+    pub fn drain(&mut self) -> Batch<'_> {
+        Batch {
+            outputs: self.outputs.drain(..),
+            recipients: self.recipients.drain(..),
+        }
     }
 
     /// Whether nothing waits to be carried out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty()
+    }
+}
+
+/// The outputs of one batch, in order.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    outputs: vec::Drain<'a, Output>,
+    recipients: vec::Drain<'a, ConnId>,
+}
+
+impl Batch<'_> {
+    /// Who gets a broadcast of this batch.
+    #[must_use]
+    pub fn recipients(&self, to: &Recipients) -> &[ConnId] {
+        &self.recipients.as_slice()[to.0.clone()]
+    }
+}
+
+impl Iterator for Batch<'_> {
+    type Item = Output;
+
+    fn next(&mut self) -> Option<Output> {
+        self.outputs.next()
     }
 }
 

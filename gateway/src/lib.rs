@@ -10,8 +10,11 @@ pub mod config;
 pub mod io;
 
 pub mod connection;
+mod name;
+mod pages;
 mod receive;
 mod session;
+mod subscriptions;
 
 mod identify;
 mod requests;
@@ -30,7 +33,9 @@ mod nonces;
 mod owner;
 pub mod record;
 
+mod audience;
 mod commit;
+pub mod compression;
 pub mod egress;
 mod fanout;
 pub mod heads;

@@ -14,11 +14,13 @@ use std::rc::Rc;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use throng_control::{Ask, AskId, FromShard, ToShard};
+use throng_protocol::deflate::Inflater;
 use throng_protocol::{ChannelId, MessageIdSource, Nonce, Seq, UserId};
 use throng_router::{InterestTable, Topic, Topology};
 use throng_storage_engine::RecentNonce;
 
 use crate::access::{AccessCache, Epoch};
+use crate::audience::Move;
 use crate::commit::Commits;
 use crate::config::Config;
 use crate::fanout::Credits;
@@ -30,7 +32,7 @@ use crate::nonces::Nonces;
 use crate::owner::{Waiting, Wish};
 use crate::requests::Requests;
 use crate::session::Sessions;
-use crate::subscribers::Subscribers;
+use crate::subscribers::{HeardId, Subscribers};
 use crate::timers::Timers;
 use crate::user::Users;
 
@@ -38,6 +40,8 @@ use crate::user::Users;
 #[derive(Debug)]
 pub struct Shard {
     pub(crate) id: ShardId,
+    /// How many there are.
+    pub(crate) shards: u16,
     pub(crate) config: Rc<Config>,
     pub(crate) topology: Topology,
     pub(crate) now_ms: u64,
@@ -46,10 +50,16 @@ pub struct Shard {
     to_self: VecDeque<LaneMessage>,
 
     // Sessions.
+    /// Opens compressed messages, unless compression is off. Not there while it is in use.
+    pub(crate) inflater: Option<Box<Inflater>>,
     pub(crate) sessions: Sessions,
     pub(crate) timers: Timers,
     pub(crate) requests: Requests,
     pub(crate) subscribers: Subscribers,
+    /// An `Again` is due.
+    pub(crate) asked_again: bool,
+    /// Room for the places that change in a walk.
+    pub(crate) moves: Vec<Move>,
 
     // Users that this shard owns.
     pub(crate) users: Users,
@@ -87,9 +97,9 @@ pub(crate) enum Purpose {
     /// SEND_MESSAGE.
     Send(Nonce),
     /// SUBSCRIBE_CHANNEL, or a channel of a resume.
-    Subscribe(ChannelId, Option<Seq>),
+    Subscribe(HeardId, Option<Seq>),
     /// A page of a replay.
-    Page(ChannelId),
+    Page,
     /// START_TYPING or STOP_TYPING.
     Typing,
 }
@@ -120,14 +130,18 @@ impl Shard {
         let limits = &start.config.limits;
         let mut shard = Self {
             id: start.id,
+            shards: start.shards,
             topology: Topology::single(start.shards),
             now_ms: start.now_ms,
             random: StdRng::seed_from_u64(start.seed),
             to_self: VecDeque::new(),
+            inflater: start.config.compression.then(Box::default),
             sessions: Sessions::default(),
             timers: Timers::new(start.now_ms),
             requests: Requests::new(limits.requests_max),
             subscribers: Subscribers::default(),
+            asked_again: false,
+            moves: Vec::new(),
             users: Users::default(),
             heads: start.heads,
             interest: InterestTable::new(),
@@ -170,6 +184,7 @@ impl Shard {
             Input::Page { read, result } => self.page_read(read, result, out),
             Input::StoreTrouble { error } => self.store_trouble(error),
             Input::Control(message) => self.control(message, out),
+            Input::Again => self.again(out),
             Input::Tick => self.tick(out),
             Input::Drain => self.drain(out),
         }

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use glommio::timer::Timer;
 
 use super::clock::NodeClock;
@@ -19,7 +20,8 @@ use super::executor::Drain;
 use super::operation::Completion;
 use super::sockets::{Happened, Sockets, frame};
 use super::wake::{Bell, Sleeper};
-use crate::io::{Application, Input, Outbox, Output, ShardId};
+use crate::compression::Compression;
+use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 
 /// Completions taken in one turn.
 const COMPLETIONS_PER_TURN_MAX: usize = 1_024;
@@ -92,6 +94,7 @@ pub(super) struct Pump<A, S> {
     pub(super) shard: ShardId,
     pub(super) drain: Drain,
     pub(super) drain_ms_max: u64,
+    pub(super) compression: Compression,
     pub(super) tick_ms: u64,
 }
 
@@ -99,6 +102,8 @@ pub(super) struct Pump<A, S> {
 struct Rhythm {
     outbox: Outbox,
     completions: Vec<Completion>,
+    /// The application has more to do.
+    again: bool,
     ticked_ms: u64,
     looked_ms: u64,
     drain_until_ms: Option<u64>,
@@ -111,6 +116,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         let mut rhythm = Rhythm {
             outbox: Outbox::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
+            again: false,
             ticked_ms: now_ms,
             looked_ms: now_ms,
             drain_until_ms: None,
@@ -150,14 +156,16 @@ impl<A: Application, S: Services> Pump<A, S> {
         for _ in 0..TURNS_PER_ROUND_MAX {
             worked |= self.take_completions(now_ms, rhythm)?;
             let inputs = self.take_inputs(now_ms, rhythm);
-            worked |= inputs > 0;
+            worked |= inputs > 0 || rhythm.again;
+            let went_on = self.go_on(now_ms, rhythm);
             self.services.flush();
-            if inputs < INPUTS_PER_TURN_MAX {
+            if inputs < INPUTS_PER_TURN_MAX || went_on {
                 break;
             }
         }
         self.keep_time(now_ms, rhythm);
         self.services.flush();
+        self.compression.forget();
         Ok(worked)
     }
 
@@ -166,14 +174,16 @@ impl<A: Application, S: Services> Pump<A, S> {
         self.sockets
             .turn(&mut rhythm.completions, COMPLETIONS_PER_TURN_MAX)?;
         let mut worked = !rhythm.completions.is_empty();
-        for completion in rhythm.completions.drain(..) {
+        let mut completions = std::mem::take(&mut rhythm.completions);
+        for completion in completions.drain(..) {
             let happened = self.sockets.complete(completion, now_ms);
-            self.tell(now_ms, happened, &mut rhythm.outbox);
+            self.tell(now_ms, happened, rhythm);
         }
+        rhythm.completions = completions;
         self.sockets.batch_done();
         while let Some(happened) = self.sockets.next_happened() {
             worked = true;
-            self.tell(now_ms, Some(happened), &mut rhythm.outbox);
+            self.tell(now_ms, Some(happened), rhythm);
         }
         Ok(worked)
     }
@@ -184,58 +194,79 @@ impl<A: Application, S: Services> Pump<A, S> {
             let Some(input) = self.services.next_input() else {
                 return taken;
             };
-            self.handle(now_ms, input, &mut rhythm.outbox);
+            self.handle(now_ms, input, rhythm);
         }
         INPUTS_PER_TURN_MAX
+    }
+
+    /// Lets the application do more of what it has to do, unless the sends of what it did before
+    /// have not been started; whether it did. What others wait for comes first: it gets one step in
+    /// a round.
+    fn go_on(&mut self, now_ms: u64, rhythm: &mut Rhythm) -> bool {
+        let goes_on = rhythm.again && !self.sockets.is_behind();
+        if goes_on {
+            rhythm.again = false;
+            self.handle(now_ms, Input::Again, rhythm);
+        }
+        goes_on
     }
 
     fn keep_time(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
         if now_ms >= rhythm.ticked_ms + self.tick_ms {
             rhythm.ticked_ms = now_ms;
             self.sockets.tick(now_ms);
-            self.handle(now_ms, Input::Tick, &mut rhythm.outbox);
+            self.handle(now_ms, Input::Tick, rhythm);
         }
         if rhythm.drain_until_ms.is_none() && self.drain.is_asked() {
             rhythm.drain_until_ms = Some(now_ms + self.drain_ms_max);
             self.sockets.stop_accepting();
-            self.handle(now_ms, Input::Drain, &mut rhythm.outbox);
+            self.handle(now_ms, Input::Drain, rhythm);
         }
     }
 
     /// Tells the application what happened to a socket.
-    fn tell(&mut self, now_ms: u64, happened: Option<Happened>, outbox: &mut Outbox) {
+    fn tell(&mut self, now_ms: u64, happened: Option<Happened>, rhythm: &mut Rhythm) {
         let input = match happened {
             None => return,
             Some(Happened::Received(conn, buffer, bytes)) => {
                 let bytes = self.sockets.received(conn, buffer, bytes);
-                self.application
-                    .handle(now_ms, Input::Received { conn, bytes }, outbox);
+                self.application.handle(
+                    now_ms,
+                    Input::Received { conn, bytes },
+                    &mut rhythm.outbox,
+                );
                 self.sockets.give_back(conn, buffer);
-                return self.carry_out(now_ms, outbox);
+                return self.carry_out(now_ms, rhythm);
             }
             Some(Happened::Accepted(conn)) => Input::Accepted { conn },
             Some(Happened::Closed(conn)) => Input::Closed { conn },
             Some(Happened::Writable(conn)) => Input::Writable { conn },
             Some(Happened::Blocked(conn)) => Input::Blocked { conn },
         };
-        self.handle(now_ms, input, outbox);
+        self.handle(now_ms, input, rhythm);
     }
 
-    fn handle(&mut self, now_ms: u64, input: Input<'_>, outbox: &mut Outbox) {
-        self.application.handle(now_ms, input, outbox);
-        self.carry_out(now_ms, outbox);
+    fn handle(&mut self, now_ms: u64, input: Input<'_>, rhythm: &mut Rhythm) {
+        self.application.handle(now_ms, input, &mut rhythm.outbox);
+        self.carry_out(now_ms, rhythm);
     }
 
-    fn carry_out(&mut self, now_ms: u64, outbox: &mut Outbox) {
-        for output in outbox.drain() {
+    fn carry_out(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
+        let mut batch = rhythm.outbox.drain();
+        while let Some(output) = batch.next() {
             match output {
-                Output::Send { conn, bytes } => self.sockets.send(conn, frame(bytes)),
-                Output::Broadcast { bytes, to } => {
-                    let frame = frame(bytes);
-                    for conn in to.iter() {
-                        self.sockets.send(*conn, Rc::clone(&frame));
-                    }
+                Output::Send { conn, bytes } => {
+                    let bytes = match self.sockets.is_deflating(conn) {
+                        true => self.compression.of(&bytes),
+                        false => bytes,
+                    };
+                    self.sockets.send(conn, frame(bytes));
                 }
+                Output::Broadcast { bytes, to } => {
+                    self.broadcast(&bytes, batch.recipients(&to));
+                }
+                Output::Deflate { conn } => self.sockets.deflate(conn),
+                Output::Again => rhythm.again = true,
                 Output::Watch { conn } => self.sockets.watch(conn),
                 Output::Close { conn } => self.sockets.close(conn, now_ms),
                 Output::HandOver { conn, head } => self.sockets.hand_over(conn, &head),
@@ -244,6 +275,24 @@ impl<A: Application, S: Services> Pump<A, S> {
                 | Output::Read { .. }
                 | Output::Control(_)) => self.services.perform(other),
             }
+        }
+    }
+
+    /// One frame for many; those who take it compressed share that too.
+    fn broadcast(&mut self, bytes: &Bytes, to: &[ConnId]) {
+        let plain = frame(bytes.clone());
+        if !self.sockets.has_deflated() {
+            return to
+                .iter()
+                .for_each(|conn| self.sockets.send(*conn, Rc::clone(&plain)));
+        }
+        let mut compressed = None;
+        for conn in to {
+            let frame = match self.sockets.is_deflating(*conn) {
+                true => compressed.get_or_insert_with(|| frame(self.compression.of(bytes))),
+                false => &plain,
+            };
+            self.sockets.send(*conn, Rc::clone(frame));
         }
     }
 
@@ -262,7 +311,8 @@ impl<A: Application, S: Services> Pump<A, S> {
     async fn sleep(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
         self.sleeper.prepare();
         self.sockets.signal(true);
-        let late = self.sockets.has_work()
+        let late = rhythm.again
+            || self.sockets.has_work()
             || self.services.has_input()
             || (rhythm.drain_until_ms.is_none() && self.drain.is_asked());
         if !late {

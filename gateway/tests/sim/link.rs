@@ -82,6 +82,14 @@ impl Link {
         self.served && self.egress.push(frame, backlog_bytes_max) == Pushed::Overflow
     }
 
+    pub(crate) fn deflate(&mut self) {
+        self.egress.deflate();
+    }
+
+    pub(crate) fn is_deflating(&self) -> bool {
+        self.egress.is_deflating()
+    }
+
     pub(crate) fn watch(&mut self) {
         self.egress.watch();
     }

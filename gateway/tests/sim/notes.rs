@@ -34,19 +34,25 @@ pub(crate) fn note_input(trace: &mut Trace, now_us: u64, shard: u16, input: &Inp
     }
 }
 
-pub(crate) fn note_output(trace: &mut Trace, now_us: u64, shard: u16, output: &Output) {
+pub(crate) fn note_output(
+    trace: &mut Trace,
+    now_us: u64,
+    shard: u16,
+    output: &Output,
+    recipients: &[ConnId],
+) {
     match output {
         Output::Send { conn, bytes } => trace.note(
             now_us,
             format_args!("{shard} > {conn:?} {} bytes {:x}", bytes.len(), mark(bytes)),
         ),
-        Output::Broadcast { bytes, to } => trace.note(
+        Output::Broadcast { bytes, .. } => trace.note(
             now_us,
             format_args!(
                 "{shard} > {} hear {:x} {:x}",
-                to.len(),
+                recipients.len(),
                 mark(bytes),
-                mark_all(to)
+                mark_all(recipients)
             ),
         ),
         Output::Append { commit, records } => {

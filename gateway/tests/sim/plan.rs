@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     /// Bytes that the kernels on both sides hold for one client.
     pub(crate) room_bytes: usize,
     pub(crate) lane: Delay,
+    /// Until a shard goes on with what it has to do.
+    pub(crate) again: Delay,
     pub(crate) control: Delay,
     pub(crate) disk: SimLatency,
     pub(crate) faults: Vec<(u64, Fault)>,
@@ -112,6 +114,10 @@ impl Plan {
                 min_us: 5,
                 max_us: 500,
             },
+            again: Delay {
+                min_us: 1,
+                max_us: 300,
+            },
             control: Delay {
                 min_us: 200,
                 max_us: 20_000,
@@ -146,6 +152,7 @@ impl Plan {
             _ => 128 << 10, // With less, a distant client could not keep up however it reads.
         };
         plan.lane.max_us = *pick(random, &[50, 2_000, 60_000]);
+        plan.again.max_us = *pick(random, &[1, 300, 20_000]);
         plan.control.max_us = *pick(random, &[2_000, 50_000, 900_000]);
         plan.disk.max_us = *pick(random, &[50, 2_000, 15_000]);
         plan.set_limits(random);
@@ -162,6 +169,7 @@ impl Plan {
             self.burst_every = 0;
         }
         let limits = &mut self.config.limits;
+        limits.fanout_slice_max = *pick(random, &[1, 2, 3, 8, 2_048]);
         if random.random_ratio(1, 3) {
             limits.sessions.per_user = 1;
         }

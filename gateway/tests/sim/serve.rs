@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use rand::RngExt;
-use throng::io::{Application, ConnId, Input, Output};
+use throng::io::{Application, ConnId, Input, Outbox, Output};
 use throng::lane::LaneMessage;
 use throng_control::{FromShard, ToShard};
 
@@ -92,9 +92,8 @@ impl World {
     fn carry_out(&mut self, shard: u16) {
         loop {
             let Some(host) = self.host(shard) else { return };
-            let outputs: Vec<Output> = host.outbox.drain().collect();
-            for output in outputs {
-                self.perform(shard, output);
+            for (output, recipients) in outputs(&mut host.outbox) {
+                self.perform(shard, output, &recipients);
             }
             self.pump_touched(shard);
             let Some(host) = self.host(shard) else { return };
@@ -108,13 +107,23 @@ impl World {
         }
     }
 
-    fn perform(&mut self, shard: u16, output: Output) {
+    fn perform(&mut self, shard: u16, output: Output, recipients: &[ConnId]) {
         let now_us = self.now_us;
-        note_output(&mut self.trace, now_us, shard, &output);
+        note_output(&mut self.trace, now_us, shard, &output, recipients);
         self.published += u64::from(is_live(&output));
         match output {
             Output::Send { conn, bytes } => self.send_to(shard, &[conn], bytes),
-            Output::Broadcast { bytes, to } => self.send_to(shard, &to, bytes),
+            Output::Deflate { conn } => {
+                if let Some(link) = self.link_of(shard, conn) {
+                    self.links[link].deflate();
+                }
+            }
+            Output::Broadcast { bytes, .. } => self.send_to(shard, recipients, bytes),
+            Output::Again => {
+                let after_us = self.plan.again.draw(&mut self.random);
+                let epoch = self.epoch;
+                self.put(after_us, Event::Again { epoch, shard });
+            }
             Output::Watch { conn } => {
                 if let Some(link) = self.link_of(shard, conn) {
                     self.links[link].watch();
@@ -166,14 +175,19 @@ impl World {
     }
 
     fn send_to(&mut self, shard: u16, conns: &[ConnId], bytes: Bytes) {
-        let frame = Rc::new(bytes);
+        let plain = Rc::new(bytes);
+        let mut compressed = None;
         let backlog_bytes_max = self.plan.config.limits.backlog_bytes_max;
         for conn in conns {
             let Some(link) = self.link_of(shard, *conn) else {
                 continue;
             };
             self.touched.push(link);
-            if self.links[link].push(Rc::clone(&frame), backlog_bytes_max) {
+            let frame = match self.links[link].is_deflating() {
+                true => compressed.get_or_insert_with(|| Rc::new(self.compression.of(&plain))),
+                false => &plain,
+            };
+            if self.links[link].push(Rc::clone(frame), backlog_bytes_max) {
                 let healthy = self.links[link].healthy;
                 assert!(
                     !healthy,
@@ -348,6 +362,20 @@ impl World {
             );
         }
     }
+}
+
+/// What a shard wants done, each broadcast with who gets it.
+fn outputs(outbox: &mut Outbox) -> Vec<(Output, Vec<ConnId>)> {
+    let mut outputs = Vec::new();
+    let mut batch = outbox.drain();
+    while let Some(output) = batch.next() {
+        let recipients = match &output {
+            Output::Broadcast { to, .. } => batch.recipients(to).to_vec(),
+            _ => Vec::new(),
+        };
+        outputs.push((output, recipients));
+    }
+    outputs
 }
 
 /// Whether somebody is taken to hear a channel.

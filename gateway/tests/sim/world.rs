@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use throng::compression::Compression;
 use throng::io::Input;
 use throng_control::{FromShard, ShardStatus, ToShard};
 use throng_storage_engine::{SimDisk, StoreError};
@@ -81,6 +82,11 @@ pub(crate) enum Event {
         epoch: u32,
         shard: u16,
     },
+    /// A shard goes on with what it has to do.
+    Again {
+        epoch: u32,
+        shard: u16,
+    },
     Seal {
         epoch: u32,
         shard: u16,
@@ -141,6 +147,8 @@ pub(crate) struct World {
     pub(crate) control: ControlPlane,
     pub(crate) clients: Vec<Client>,
     pub(crate) parser: Parser,
+    /// Of all shards: nothing of one message helps the next.
+    pub(crate) compression: Compression,
     pub(crate) oracle: Oracle,
     /// The active time is over: nothing new is begun, everything is brought to its end.
     pub(crate) winding: bool,
@@ -184,6 +192,7 @@ impl World {
             control,
             clients,
             parser: Parser::default(),
+            compression: Compression::default(),
             oracle: Oracle::default(),
             winding: false,
             next_ticket: 0,
@@ -263,6 +272,7 @@ impl World {
             Event::Lane { epoch, .. }
             | Event::Tick { epoch, .. }
             | Event::Flush { epoch, .. }
+            | Event::Again { epoch, .. }
             | Event::Seal { epoch, .. }
             | Event::AtControl { epoch, .. }
             | Event::FromControl { epoch, .. }
@@ -283,6 +293,7 @@ impl World {
                 self.give(shard, Input::Tick);
             }
             Event::Flush { shard, .. } => self.flush(shard),
+            Event::Again { shard, .. } => self.give(shard, Input::Again),
             Event::Seal { shard, appends, .. } => {
                 if let Some(node) = self.node() {
                     node.hosts[usize::from(shard)].store.seal_if_idle(appends);
