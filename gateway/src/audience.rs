@@ -98,6 +98,7 @@ pub(crate) struct Told {
 
 /// Deliveries without contents, so that a frame of a quiet channel costs no allocation.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept")]
 pub(crate) struct Spares(Vec<Box<Delivery>>);
 
 /// Where a listener's entry is.

@@ -35,6 +35,7 @@ mod commit;
 pub mod egress;
 mod fanout;
 pub mod heads;
+pub mod spool;
 mod subscribers;
 
 mod history;

@@ -479,6 +479,7 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
     EdgeSettings {
         connections_max: config.connections_max,
         backlog_bytes_max: config.limits.backlog_bytes_max,
+        backlogs_bytes_max: config.limits.backlogs_bytes_max,
         drain_ms_max: u64::from(config.drain_s) * 1_000 + LINGER_MS,
         linger_ms_max: LINGER_MS,
         ..EdgeSettings::new(listen, shards)

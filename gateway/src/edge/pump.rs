@@ -8,7 +8,6 @@
 //! tick at least every 100 ms of node time; it is never called from two places at once.
 
 use std::future::Future;
-use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::timer::Timer;
@@ -17,7 +16,7 @@ use super::clock::NodeClock;
 use super::error::EdgeError;
 use super::executor::Drain;
 use super::operation::Completion;
-use super::sockets::{Happened, Sockets, frame};
+use super::sockets::{Happened, Sockets};
 use super::wake::{Bell, Sleeper};
 use crate::io::{Application, Input, Outbox, Output, ShardId};
 
@@ -252,11 +251,14 @@ impl<A: Application, S: Services> Pump<A, S> {
         let mut batch = rhythm.outbox.drain();
         while let Some(output) = batch.next() {
             match output {
-                Output::Send { conn, bytes } => self.sockets.send(conn, frame(bytes)),
+                Output::Send { conn, bytes } => {
+                    let frame = self.sockets.frame(bytes);
+                    self.sockets.send(conn, frame);
+                }
                 Output::Broadcast { bytes, to } => {
-                    let frame = frame(bytes);
+                    let frame = self.sockets.frame(bytes);
                     for conn in batch.recipients(&to) {
-                        self.sockets.send(*conn, Rc::clone(&frame));
+                        self.sockets.send(*conn, frame.clone());
                     }
                 }
                 Output::Again => rhythm.again = true,
