@@ -28,12 +28,41 @@ pub struct Config {
     pub drain_s: u32,
     /// Days until a token expires.
     pub token_days: u32,
-    /// Sockets per shard, 0 = as many as the descriptor limit allows.
+    /// Connections per shard, 0 = as many as the memory would hold at 5 KiB each. Who comes beyond
+    /// them gets 503.
     pub connections_max: u32,
+    /// Memory that is to stay free, of the box or of the control group; below it, who comes gets
+    /// 503. 0 = the larger of 512 MiB and a twentieth of the memory.
+    pub memory_reserve_bytes: u64,
+    /// How sockets are served.
+    pub sockets: Sockets,
     /// Limits on what users do.
     pub limits: Limits,
     /// Sizes of the message store.
     pub store: Store,
+}
+
+/// How sockets are served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sockets {
+    /// How a shard hears of what arrives.
+    pub mode: ReceiveMode,
+    /// Sockets per io_uring, 0 = as many as the descriptor limit allows. A shard opens as many of
+    /// them as it needs; few are faster than many.
+    pub ring_places: u32,
+}
+
+/// How a shard hears of what arrives on a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiveMode {
+    /// A receive that goes on for as long as the socket: the least work per message.
+    #[default]
+    Multishot,
+    /// A poll that goes on, and a receive each time it tells of something: less kernel memory per
+    /// socket, one more operation per message.
+    Dense,
 }
 
 /// When a message is acknowledged.
@@ -149,6 +178,8 @@ impl Default for Config {
             drain_s: 30,
             token_days: 30,
             connections_max: 0,
+            memory_reserve_bytes: 0,
+            sockets: Sockets::default(),
             limits: Limits::default(),
             store: Store::default(),
         }

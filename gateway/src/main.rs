@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use throng::chat::ChatArgs;
+use throng::config::ReceiveMode;
 use throng::edge::{self, NodeError};
 use throng::store_tools::{self, DlqCommand, StoreCommand};
 use throng_control::{ControlError, Seeding, seed_users};
@@ -83,6 +84,9 @@ struct EchoArgs {
     /// Number of shards.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: u16,
+    /// Spend less kernel memory per socket, and a little more work per message.
+    #[arg(long)]
+    dense: bool,
 }
 
 #[derive(Subcommand)]
@@ -140,7 +144,12 @@ fn serve(args: &ServeArgs) -> ExitCode {
 }
 
 fn echo(args: &EchoArgs) -> ExitCode {
-    done(edge::run_echo(args.listen, args.shards, announce))
+    let mode = if args.dense {
+        ReceiveMode::Dense
+    } else {
+        ReceiveMode::Multishot
+    };
+    done(edge::run_echo(args.listen, args.shards, mode, announce))
 }
 
 /// What others wait for before they connect.

@@ -1,6 +1,6 @@
 //! `throng echo`: the echo on real sockets.
 //!
-//! It reads no configuration but an address and a number of shards.
+//! It reads no configuration but an address, a number of shards and how sockets are served.
 //!
 //! Invariant: SIGTERM and SIGINT end it well, with every client told.
 
@@ -12,6 +12,7 @@ use super::pump::NoServices;
 use super::settings::EdgeSettings;
 use super::signal::on_terminate;
 use super::wake::ShardWaker;
+use crate::config::ReceiveMode;
 use crate::echo::{Echo, MESSAGE_BYTES_MAX};
 
 /// What one socket may be owed: a message being sent, one behind it, and what a burst of receives
@@ -29,9 +30,11 @@ const DRAIN_MS_MAX: u64 = 2_000;
 pub fn run_echo(
     listen: SocketAddr,
     shards: u16,
+    mode: ReceiveMode,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), EdgeError> {
     let mut settings = EdgeSettings::new(listen, shards);
+    settings.mode = mode;
     settings.backlog_bytes_max = BACKLOG_BYTES_MAX;
     settings.unread_bytes_max = Some(UNREAD_BYTES_MAX);
     settings.drain_ms_max = DRAIN_MS_MAX;

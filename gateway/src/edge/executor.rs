@@ -369,6 +369,7 @@ where
         shard,
         drain,
         drain_ms_max: settings.drain_ms_max,
+        tick_ms: settings.tick_ms,
     };
     pump.run().await
 }

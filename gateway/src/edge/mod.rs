@@ -44,7 +44,7 @@ pub use http::TakeOver;
 pub use lane::{Lanes, connect};
 pub use node::{NodeError, serve};
 pub use pump::{NoServices, Services};
-pub use settings::{EdgeSettings, ReceiveMode};
+pub use settings::EdgeSettings;
 pub use signal::on_terminate;
 pub use wake::{Bell, ShardWaker};
 

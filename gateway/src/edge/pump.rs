@@ -27,8 +27,6 @@ const COMPLETIONS_PER_TURN_MAX: usize = 1_024;
 const INPUTS_PER_TURN_MAX: usize = 64;
 /// Turns of one round, which go on while the services have more inputs.
 const TURNS_PER_ROUND_MAX: usize = 16;
-/// Longest time between two ticks, in milliseconds.
-const TICK_MS: u64 = 100;
 /// How often glommio looks at its own rings while a shard never sleeps, in milliseconds; after each
 /// round while the disk works for it.
 const LOOK_MS: u64 = 2;
@@ -93,6 +91,7 @@ pub(super) struct Pump<A, S> {
     pub(super) shard: ShardId,
     pub(super) drain: Drain,
     pub(super) drain_ms_max: u64,
+    pub(super) tick_ms: u64,
 }
 
 /// Where the pump is between two rounds.
@@ -208,7 +207,7 @@ impl<A: Application, S: Services> Pump<A, S> {
     }
 
     fn keep_time(&mut self, now_ms: u64, rhythm: &mut Rhythm) {
-        if now_ms >= rhythm.ticked_ms + TICK_MS {
+        if now_ms >= rhythm.ticked_ms + self.tick_ms {
             rhythm.ticked_ms = now_ms;
             self.sockets.tick(now_ms);
             self.handle(now_ms, Input::Tick, rhythm);
@@ -293,7 +292,7 @@ impl<A: Application, S: Services> Pump<A, S> {
             || self.services.has_input()
             || (rhythm.drain_until_ms.is_none() && self.drain.is_asked());
         if !late {
-            let rest_ms = (rhythm.ticked_ms + TICK_MS).saturating_sub(now_ms);
+            let rest_ms = (rhythm.ticked_ms + self.tick_ms).saturating_sub(now_ms);
             self.sleeper.sleep(Duration::from_millis(rest_ms)).await;
             rhythm.looked_ms = now_ms;
         }

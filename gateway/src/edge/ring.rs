@@ -67,7 +67,7 @@ impl Ring {
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(size.completions)
-            .build(SUBMISSIONS)
+            .build(SUBMISSIONS.min(size.completions))
             .map_err(EdgeError::kernel(
                 "opening an io_uring (is it allowed, and RLIMIT_MEMLOCK large enough?)",
             ))?;

@@ -8,19 +8,7 @@
 
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
-
-/// How a shard hears of what arrives on a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReceiveMode {
-    /// A receive that goes on for as long as the socket: the least work per message.
-    #[default]
-    Multishot,
-    /// A poll that goes on, and a receive each time it tells of something: some 600 bytes less
-    /// kernel memory per socket, for one more operation per message.
-    Dense,
-}
+use crate::config::ReceiveMode;
 
 /// How an edge serves. Sizes in bytes, times in milliseconds, counts per shard.
 #[derive(Clone, Debug)]
@@ -53,6 +41,8 @@ pub struct EdgeSettings {
     /// A socket with more than this waiting is not read until half of it has left, if given;
     /// otherwise only the backlog's limit protects the server.
     pub unread_bytes_max: Option<usize>,
+    /// Longest time between two ticks.
+    pub tick_ms: u64,
     /// How long the application gets to part from its clients when the process is to end.
     pub drain_ms_max: u64,
     /// How long a socket that the application closed may take to drain.
@@ -85,6 +75,7 @@ impl EdgeSettings {
             backlog_bytes_max: 256 << 10,
             backlogs_bytes_max: 512 << 20,
             unread_bytes_max: None,
+            tick_ms: 100,
             drain_ms_max: 30_000,
             linger_ms_max: 5_000,
             receive_buffers: 1_024,

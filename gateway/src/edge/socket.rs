@@ -119,10 +119,10 @@ impl Socket {
         !self.is(Bit::Receiving) && !self.is(Bit::Reading) && !self.is(Bit::Finning)
     }
 
-    /// Whether something may still arrive that is to be taken: for the application, or to be
-    /// thrown away.
-    pub(super) fn may_hear(&self) -> bool {
-        matches!(self.state, State::Open | State::Leaving | State::Finned) && !self.is(Bit::Ended)
+    /// Whether what arrives is wanted now: for the application, or to be thrown away.
+    pub(super) fn is_wanted(&self) -> bool {
+        let may_hear = matches!(self.state, State::Open | State::Leaving | State::Finned);
+        may_hear && !self.is(Bit::Ended) && !self.is(Bit::Unread)
     }
 
     pub(super) fn is(&self, bit: Bit) -> bool {

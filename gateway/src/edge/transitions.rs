@@ -7,9 +7,9 @@
 //! install, when no receive, poll, send or shutdown is outstanding.
 
 use super::operation::{Completion, Operation};
-use super::settings::ReceiveMode;
 use super::socket::{Bit, Socket, State};
 use super::sockets::{Happened, Sockets, socket};
+use crate::config::ReceiveMode;
 use crate::io::ConnId;
 
 impl Sockets {
@@ -110,15 +110,20 @@ impl Sockets {
 
     /// In the dense mode: something may be received, or the poll is over.
     fn polled(&mut self, completion: Completion) {
-        let Completion { conn, more, .. } = completion;
-        let socket = self.socket(conn);
-        if more {
-            return self.read(conn);
+        let Completion {
+            conn, result, more, ..
+        } = completion;
+        // Also with the last word of a poll, and before the next one begins: that would have the
+        // same to tell at once, and where it found no room for it, so on for ever.
+        if result > 0 {
+            self.read(conn);
         }
-        socket.set(Bit::Receiving, false);
-        socket.set(Bit::Cancelling, false);
-        // The next poll tells at once what this one told.
-        self.starved.push(conn);
+        if !more {
+            let socket = self.socket(conn);
+            socket.set(Bit::Receiving, false);
+            socket.set(Bit::Cancelling, false);
+            self.starved.push(conn);
+        }
     }
 
     /// The peer said FIN. What is queued for it still leaves.
@@ -291,11 +296,9 @@ impl Sockets {
             return;
         };
         let receiving = socket.is(Bit::Receiving);
-        let wanted = socket.may_hear() && (is_dense || !socket.is(Bit::Unread));
-        match (wanted, receiving) {
+        match (socket.is_wanted(), receiving) {
             (true, false) => self.start_receiving(conn),
             (true, true) if is_dense => self.read(conn),
-            (_, true) if !is_dense => {}
             _ => self.step(conn),
         }
     }
@@ -303,7 +306,7 @@ impl Sockets {
     /// In the dense mode: takes what has arrived, unless the socket is not to be read.
     fn read(&mut self, conn: ConnId) {
         let socket = self.socket(conn);
-        if socket.may_hear() && !socket.is(Bit::Unread) && socket.first(Bit::Reading) {
+        if socket.is_wanted() && socket.first(Bit::Reading) {
             self.rings[conn].read(conn);
         }
     }

@@ -86,6 +86,18 @@ impl Raw {
         raw
     }
 
+    /// A WebSocket at this path, or what was answered instead.
+    #[track_caller]
+    pub(crate) fn try_open(address: SocketAddr, path: &str) -> Result<Self, Answer> {
+        let mut raw = Self::connect(address);
+        raw.send(upgrade(path).as_bytes());
+        let head = raw.head();
+        if head.starts_with("HTTP/1.1 101 ") {
+            return Ok(raw);
+        }
+        Err(raw.answer_after(head))
+    }
+
     /// Reads the answer that makes it a WebSocket.
     #[track_caller]
     pub(crate) fn upgraded(&mut self) {
@@ -162,6 +174,11 @@ impl Raw {
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
         let head = self.head();
+        self.answer_after(head)
+    }
+
+    #[track_caller]
+    fn answer_after(&mut self, head: String) -> Answer {
         let status = head.get(9..12).expect(&head).parse().expect(&head);
         let length = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;

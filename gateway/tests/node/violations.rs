@@ -13,8 +13,15 @@ const NOWHERE: &str = "018f0000-0000-7000-8000-0000000000c1";
 
 #[test]
 fn of_the_framing_end_the_connection() {
+    check_framing("multishot");
+    check_framing("dense");
+}
+
+fn check_framing(mode: &str) {
     let data = tempfile::tempdir().unwrap();
-    let server = Launch::serve(data.path()).start();
+    let server = Launch::serve(data.path())
+        .set("SOCKETS__MODE", mode)
+        .start();
     let check = |bytes: &[u8], code: u16| {
         let mut raw = Raw::hello(server.address);
         raw.send(bytes);
@@ -124,8 +131,15 @@ fn of_the_commands_are_answered() {
 
 #[test]
 fn a_message_may_come_in_any_pieces() {
+    check_pieces("multishot");
+    check_pieces("dense");
+}
+
+fn check_pieces(mode: &str) {
     let data = tempfile::tempdir().unwrap();
-    let server = Launch::serve(data.path()).start();
+    let server = Launch::serve(data.path())
+        .set("SOCKETS__MODE", mode)
+        .start();
     let mut raw = session(&server);
     raw.send(&frame_with(0x01, br#"{"type":"#));
     raw.send(&frame(Opcode::Ping, b"are you there?"));

@@ -151,7 +151,7 @@ pub(crate) async fn start(
         };
         hosts.push(Host::new(
             Shard::new(start),
-            spool: Spool::new(config.limits.backlogs_bytes_max),
+            &config,
             StoreTasks::new(log, reader),
         ));
     }

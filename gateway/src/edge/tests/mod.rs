@@ -8,12 +8,15 @@
 mod echo;
 mod places;
 mod raw;
+mod shortages;
 mod streams;
+mod waking;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{EdgeSettings, NoServices, ReceiveMode, ShardParts, ShardWaker, Shards, TakeOver};
+use super::{EdgeSettings, NoServices, Services, ShardParts, ShardWaker, Shards, TakeOver};
+use crate::config::ReceiveMode;
 use crate::io::Application;
 
 /// Both ways to hear of arrivals.
@@ -40,6 +43,17 @@ fn serve_in<A: Application + 'static>(
     take_over: impl Fn() -> TakeOver + Clone + Send + 'static,
     test: impl FnOnce(SocketAddr),
 ) {
+    let parts = move || (make(), NoServices, take_over());
+    run(mode, change, parts, |address, _| test(address));
+}
+
+/// The same with services.
+fn run<A: Application + 'static, S: Services + 'static>(
+    mode: ReceiveMode,
+    change: impl Fn(&mut EdgeSettings),
+    parts: impl Fn() -> (A, S, TakeOver) + Clone + Send + 'static,
+    test: impl FnOnce(SocketAddr, &ShardWaker),
+) {
     let mut settings = EdgeSettings::new("127.0.0.1:0".parse().unwrap(), 1);
     (settings.mode, settings.connections_max) = (mode, 1_100);
     change(&mut settings);
@@ -47,9 +61,8 @@ fn serve_in<A: Application + 'static>(
         .map(|_| ShardWaker::new().unwrap())
         .collect();
     let shards = Shards::start(&settings, &wakers, move |_, _| {
-        let (application, take_over) = (make(), take_over());
+        let (application, services, take_over) = parts();
         async move {
-            let services = NoServices;
             Ok::<_, String>(ShardParts {
                 application,
                 services,
@@ -59,7 +72,7 @@ fn serve_in<A: Application + 'static>(
         }
     })
     .unwrap();
-    test(shards.address());
+    test(shards.address(), &wakers[0]);
     shards.drain().ask();
     shards.wait().unwrap();
 }

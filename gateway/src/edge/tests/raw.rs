@@ -29,12 +29,22 @@ pub(super) struct Seen {
     pub(super) closed: AtomicUsize,
     pub(super) blocked: AtomicUsize,
     pub(super) writable: AtomicUsize,
+    pub(super) ticks: AtomicUsize,
 }
 
 /// The application.
 pub(super) struct Raw {
     open: HashMap<ConnId, ()>,
     seen: Arc<Seen>,
+}
+
+impl Raw {
+    pub(super) fn new(seen: &Arc<Seen>) -> Self {
+        Self {
+            open: HashMap::new(),
+            seen: Arc::clone(seen),
+        }
+    }
 }
 
 impl Application for Raw {
@@ -58,6 +68,9 @@ impl Application for Raw {
             }
             Input::Writable { .. } => {
                 self.seen.writable.fetch_add(1, Ordering::Relaxed);
+            }
+            Input::Tick => {
+                self.seen.ticks.fetch_add(1, Ordering::Relaxed);
             }
             Input::Drain => {
                 for conn in self.open.keys() {

@@ -14,7 +14,7 @@ use super::raw::{CLOSE, FLOOD, FLOOD_BYTES, FLOOD_FRAMES, HAND_OVER, serve};
 use super::{connect, nobody};
 
 /// Bytes that obey nothing and repeat late, so that a shift is seen.
-fn pattern(len: usize) -> Vec<u8> {
+pub(super) fn pattern(len: usize) -> Vec<u8> {
     (0..len)
         .map(|index| u8::try_from((index * 7 + index / 241) % 241).unwrap())
         .collect()
