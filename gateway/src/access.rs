@@ -8,15 +8,16 @@
 //! never holds more than its limit (when full it starts afresh, and answers to questions asked
 //! before that are asked for again).
 
-use std::collections::{HashMap, HashSet};
-
 use throng_protocol::{ChannelId, GuildId, UserId};
+use throng_router::Table;
 
 /// Memberships known to one shard.
 #[derive(Debug)]
 pub(crate) struct AccessCache {
-    channels: HashMap<ChannelId, GuildId>,
-    guilds: HashMap<GuildId, GuildAccess>,
+    /// Each with the place of its guild.
+    channels: Table<ChannelId, u32>,
+    /// None is removed but all at once, so that places stay.
+    guilds: Table<GuildId, GuildAccess>,
     entries: usize,
     entries_max: usize,
     epoch: Epoch,
@@ -30,7 +31,24 @@ pub(crate) struct Epoch(u64);
 struct GuildAccess {
     /// Answers below this version may predate a change.
     version: u64,
-    members: HashSet<UserId>,
+    members: Members,
+}
+
+/// Members of one guild that are known here. Most guilds are small, and all of those together are
+/// many: the first few members lie in the guild's entry.
+#[derive(Debug)]
+enum Members {
+    Few(SmallSet),
+    Many(Box<Table<UserId, ()>>),
+}
+
+/// Members that a guild's entry has room for.
+const FEW: usize = 4;
+
+#[derive(Clone, Copy, Debug)]
+struct SmallSet {
+    count: u8,
+    users: [UserId; FEW],
 }
 
 impl AccessCache {
@@ -38,8 +56,8 @@ impl AccessCache {
     #[must_use]
     pub(crate) fn new(entries_max: usize) -> Self {
         Self {
-            channels: HashMap::new(),
-            guilds: HashMap::new(),
+            channels: Table::new(),
+            guilds: Table::new(),
             entries: 0,
             entries_max,
             epoch: Epoch::default(),
@@ -51,8 +69,7 @@ impl AccessCache {
     pub(crate) fn knows(&self, user: UserId, channel: ChannelId) -> bool {
         self.channels
             .get(&channel)
-            .and_then(|guild| self.guilds.get(guild))
-            .is_some_and(|guild| guild.members.contains(&user))
+            .is_some_and(|guild| self.guilds.at(*guild).1.members.contains(user))
     }
 
     /// What a question asked now is to be answered under.
@@ -76,12 +93,15 @@ impl AccessCache {
         if !self.is_current(guild, version, epoch) {
             return false;
         }
-        let known = self.guilds.entry(guild).or_insert_with(|| {
-            self.entries += 1;
-            GuildAccess::default()
-        });
-        self.entries += usize::from(known.members.insert(user));
-        self.entries += usize::from(self.channels.insert(channel, guild).is_none());
+        let place = self.guild_place(guild);
+        self.entries += usize::from(self.guilds.at_mut(place).members.insert(user));
+        let Self {
+            channels, entries, ..
+        } = self;
+        *channels.get_or_insert_with(channel, || {
+            *entries += 1;
+            place
+        }) = place;
         true
     }
 
@@ -97,18 +117,26 @@ impl AccessCache {
     /// one, of all) is no longer. The version is kept, since an older answer may be under way.
     pub(crate) fn invalidate(&mut self, guild: GuildId, version: u64, user: Option<UserId>) {
         self.make_room();
-        let known = self.guilds.entry(guild).or_insert_with(|| {
-            self.entries += 1;
-            GuildAccess::default()
-        });
+        let place = self.guild_place(guild);
+        let known = self.guilds.at_mut(place);
         known.version = known.version.max(version);
         match user {
-            Some(user) => self.entries -= usize::from(known.members.remove(&user)),
+            Some(user) => self.entries -= usize::from(known.members.remove(user)),
             None => {
                 self.entries -= known.members.len();
-                known.members.clear();
+                known.members = Members::default();
             }
         }
+    }
+
+    fn guild_place(&mut self, guild: GuildId) -> u32 {
+        let Self {
+            guilds, entries, ..
+        } = self;
+        guilds.place_or_insert_with(guild, || {
+            *entries += 1;
+            GuildAccess::default()
+        })
     }
 
     /// Starts afresh when the next entry might not fit. Versions go too, so answers to questions
@@ -120,6 +148,86 @@ impl AccessCache {
             self.entries = 0;
             self.epoch.0 += 1;
         }
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self::Few(SmallSet {
+            count: 0,
+            users: [UserId::from_u128(0); FEW],
+        })
+    }
+}
+
+impl Members {
+    fn contains(&self, user: UserId) -> bool {
+        match self {
+            Self::Few(few) => few.as_slice().contains(&user),
+            Self::Many(many) => many.place(&user).is_some(),
+        }
+    }
+
+    /// False when the user was there.
+    fn insert(&mut self, user: UserId) -> bool {
+        if self.contains(user) {
+            return false;
+        }
+        match self {
+            Self::Few(few) => {
+                if !few.push(user) {
+                    let mut many = Table::new();
+                    for user in few.as_slice().iter().chain([&user]) {
+                        many.place_or_insert_with(*user, || ());
+                    }
+                    *self = Self::Many(Box::new(many));
+                }
+            }
+            Self::Many(many) => {
+                many.place_or_insert_with(user, || ());
+            }
+        }
+        true
+    }
+
+    /// False when the user was not there.
+    fn remove(&mut self, user: UserId) -> bool {
+        match self {
+            Self::Few(few) => few.remove(user),
+            Self::Many(many) => many.remove(&user).is_some(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Few(few) => few.as_slice().len(),
+            Self::Many(many) => many.len(),
+        }
+    }
+}
+
+impl SmallSet {
+    fn as_slice(&self) -> &[UserId] {
+        &self.users[..usize::from(self.count)]
+    }
+
+    /// False when it is full.
+    fn push(&mut self, user: UserId) -> bool {
+        let Some(place) = self.users.get_mut(usize::from(self.count)) else {
+            return false;
+        };
+        *place = user;
+        self.count += 1;
+        true
+    }
+
+    fn remove(&mut self, user: UserId) -> bool {
+        let Some(place) = self.as_slice().iter().position(|held| *held == user) else {
+            return false;
+        };
+        self.count -= 1;
+        self.users.swap(place, usize::from(self.count));
+        true
     }
 }
 
@@ -141,6 +249,41 @@ mod tests {
         assert!(cache.learn(USER, CHANNEL, GUILD, 7, cache.epoch()));
         assert!(cache.knows(USER, CHANNEL));
         assert!(!cache.knows(OTHER, CHANNEL));
+    }
+
+    #[test]
+    fn a_guild_that_grows_keeps_its_members() {
+        let mut cache = AccessCache::new(100);
+        let users: Vec<UserId> = (10..20).map(UserId::from_u128).collect();
+        for (count, user) in (1..).zip(&users) {
+            for _ in 0..2 {
+                assert!(cache.learn(*user, CHANNEL, GUILD, 1, cache.epoch()));
+            }
+            assert_eq!(cache.entries, count + 2);
+            assert!(
+                users[..count]
+                    .iter()
+                    .all(|user| cache.knows(*user, CHANNEL))
+            );
+            assert!(
+                !users[count..]
+                    .iter()
+                    .any(|user| cache.knows(*user, CHANNEL))
+            );
+            let gone = users[count / 2];
+            cache.invalidate(GUILD, 1, Some(gone));
+            assert!(!cache.knows(gone, CHANNEL));
+            assert_eq!(cache.entries, count + 1);
+            assert!(cache.learn(gone, CHANNEL, GUILD, 1, cache.epoch()));
+        }
+        cache.invalidate(GUILD, 2, None);
+        assert_eq!(cache.entries, 2);
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<(GuildId, GuildAccess)>(), 96);
+        assert_eq!(size_of::<(ChannelId, u32)>(), 20);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //!
 //! Frames that are published gather. A walk takes what has gathered as one *run*, joined once for
 //! everybody, and tells it slice by slice: first those who joined while it gathered, each from
-//! its own beginning on, then the list from its end downwards. It knows no session: who holds a
-//! place is told when the place changes.
+//! its own beginning on, then the list from its end downwards. It knows of sessions only where they
+//! lie: who holds a place is told when the place changes.
 //!
 //! Invariants: each listener is told every frame pushed after it joined and before it left, once
 //! and in order; what waits is bounded by the lanes' credit, which is given back only when a run
-//! has been told; who hears a quiet channel costs one entry of the list.
+//! has been told; who hears a quiet channel costs 4 bytes, which up to four listeners find in the audience itself.
 
 use std::collections::VecDeque;
 
@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use throng_protocol::{Rev, Seq};
 
 use crate::io::{ConnId, Outbox};
+use crate::session::SessionIndex;
 
 /// Bytes of frames that are told as one run, unless the first alone is larger: a small part of a
 /// backlog, so that no run makes a reader look slow.
@@ -31,12 +32,15 @@ const SPARE_FRAMES_MAX: usize = 256;
 pub(crate) type Head = (Seq, Rev);
 
 /// A listener, and the number of its new place.
-pub(crate) type Move = (ConnId, u32);
+pub(crate) type Move = (SessionIndex, u32);
+
+/// Everybody who hears one channel, but for those who joined late.
+type Listeners = SmallVec<[SessionIndex; 4]>;
 
 /// Everybody who hears one channel live.
 #[derive(Debug, Default)]
 pub(crate) struct Audience {
-    live: Vec<ConnId>,
+    live: Listeners,
     /// Only while something is due.
     delivery: Option<Box<Delivery>>,
 }
@@ -69,7 +73,7 @@ struct Run {
 /// Somebody who joined while frames waited.
 #[derive(Clone, Copy, Debug)]
 struct Late {
-    conn: ConnId,
+    session: SessionIndex,
     /// Bytes of the run that came before.
     from: usize,
     /// The head at that moment.
@@ -108,8 +112,8 @@ enum Place {
     Joining(usize),
 }
 
-const FRESH: u32 = 1 << 31;
-const JOINING: u32 = 1 << 30;
+const FRESH: u32 = 1 << 30;
+const JOINING: u32 = 1 << 29;
 
 impl Place {
     fn of(number: u32) -> Self {
@@ -127,8 +131,8 @@ impl Place {
             Self::Fresh(index) => (index, FRESH),
             Self::Joining(index) => (index, JOINING),
         };
-        let index = u32::try_from(index).expect("a shard has fewer than 2^30 sockets");
-        assert!(index < JOINING, "a shard has fewer than 2^30 sockets");
+        let index = u32::try_from(index).expect("a shard has fewer than 2^29 sockets");
+        assert!(index < JOINING, "a shard has fewer than 2^29 sockets");
         index | list
     }
 }
@@ -152,16 +156,20 @@ impl Audience {
 
     /// Somebody hears everything that is pushed from now on; `head` is the channel's now. Returns
     /// the number of the place.
-    pub(crate) fn join(&mut self, conn: ConnId, head: Head) -> u32 {
+    pub(crate) fn join(&mut self, session: SessionIndex, head: Head) -> u32 {
         match &mut self.delivery {
             Some(due) if !due.pending.is_empty() => {
                 let from = due.pending_bytes;
                 let told = head;
-                due.fresh.push(Late { conn, from, told });
+                due.fresh.push(Late {
+                    session,
+                    from,
+                    told,
+                });
                 Place::Fresh(due.fresh.len() - 1).number()
             }
             _ => {
-                self.live.push(conn);
+                self.live.push(session);
                 Place::Live(self.live.len() - 1).number()
             }
         }
@@ -223,13 +231,14 @@ impl Audience {
         kept
     }
 
-    /// Tells about `slice` listeners what they are due, as outputs; notes who has got another
-    /// place by that.
+    /// Tells about `slice` listeners what they are due, as outputs to their sockets; notes who has
+    /// got another place by that.
     pub(crate) fn walk(
         &mut self,
         slice: usize,
         moves: &mut Vec<Move>,
         spares: &mut Spares,
+        socket_of: &impl Fn(SessionIndex) -> ConnId,
         out: &mut Outbox,
     ) -> Told {
         let Some(due) = self.delivery.as_deref_mut() else {
@@ -240,9 +249,10 @@ impl Audience {
         }
         let mut told = Told::default();
         if let Some(run) = &mut due.run {
-            told.recipients =
-                tell_joining(run, &mut due.joining, &mut self.live, slice, moves, out);
-            told.recipients += run.tell_live(&self.live, slice - told.recipients, out);
+            let (joining, live) = (&mut due.joining, &mut self.live);
+            told.recipients = tell_joining(run, joining, live, slice, moves, socket_of, out);
+            let most = slice - told.recipients;
+            told.recipients += run.tell_live(&self.live, most, socket_of, out);
             if run.cursor == 0 && due.joining.is_empty() {
                 told.released_bytes = run.bytes.len();
                 due.run = None;
@@ -273,7 +283,7 @@ impl Audience {
 
 impl Delivery {
     /// What has gathered becomes the run, as far as it is small enough.
-    fn begin(&mut self, live: &mut Vec<ConnId>, moves: &mut Vec<Move>) {
+    fn begin(&mut self, live: &mut Listeners, moves: &mut Vec<Move>) {
         let Some((bytes, last)) = self.take_pending() else {
             return;
         };
@@ -288,14 +298,14 @@ impl Delivery {
                 self.joining.push(late);
                 Place::Joining(self.joining.len() - 1)
             } else if self.pending.is_empty() {
-                live.push(late.conn);
+                live.push(late.session);
                 Place::Live(live.len() - 1)
             } else {
                 let from = late.from - bytes.len();
                 self.fresh.push(Late { from, ..late });
                 Place::Fresh(self.fresh.len() - 1)
             };
-            moves.push((late.conn, place.number()));
+            moves.push((late.session, place.number()));
         }
     }
 
@@ -324,11 +334,18 @@ impl Delivery {
 
 impl Run {
     /// Tells the next ones of the list, at most so many; returns how many.
-    fn tell_live(&mut self, live: &[ConnId], most: usize, out: &mut Outbox) -> usize {
+    fn tell_live(
+        &mut self,
+        live: &[SessionIndex],
+        most: usize,
+        socket_of: &impl Fn(SessionIndex) -> ConnId,
+        out: &mut Outbox,
+    ) -> usize {
         let from = self.cursor.saturating_sub(most);
         let recipients = &live[from..self.cursor];
         if !recipients.is_empty() {
-            out.broadcast(self.bytes.clone(), recipients);
+            let sockets = recipients.iter().map(|session| socket_of(*session));
+            out.broadcast(self.bytes.clone(), sockets);
         }
         self.cursor = from;
         recipients.len()
@@ -357,23 +374,24 @@ impl Spares {
 fn tell_joining(
     run: &Run,
     joining: &mut Vec<Late>,
-    live: &mut Vec<ConnId>,
+    live: &mut Listeners,
     most: usize,
     moves: &mut Vec<Move>,
+    socket_of: &impl Fn(SessionIndex) -> ConnId,
     out: &mut Outbox,
 ) -> usize {
     let count = most.min(joining.len());
     for late in joining.drain(joining.len() - count..) {
-        out.broadcast(run.bytes.slice(late.from..), &[late.conn]);
-        live.push(late.conn);
-        moves.push((late.conn, Place::Live(live.len() - 1).number()));
+        out.broadcast(run.bytes.slice(late.from..), [socket_of(late.session)]);
+        live.push(late.session);
+        moves.push((late.session, Place::Live(live.len() - 1).number()));
     }
     count
 }
 
 /// Takes an entry out of the list. Below the cursor the hole is filled from below the cursor, so
 /// that nobody crosses it.
-fn leave_live(live: &mut Vec<ConnId>, run: Option<&mut Run>, index: usize) -> SmallVec<[Move; 2]> {
+fn leave_live(live: &mut Listeners, run: Option<&mut Run>, index: usize) -> SmallVec<[Move; 2]> {
     let mut moves = SmallVec::new();
     let mut hole = index;
     if let Some(run) = run.filter(|run| index < run.cursor) {
@@ -385,11 +403,11 @@ fn leave_live(live: &mut Vec<ConnId>, run: Option<&mut Run>, index: usize) -> Sm
         }
     }
     live.swap_remove(hole);
-    if let Some(conn) = live.get(hole) {
-        moves.push((*conn, Place::Live(hole).number()));
+    if let Some(session) = live.get(hole) {
+        moves.push((*session, Place::Live(hole).number()));
     }
     if live.len() < live.capacity() / 4 {
-        live.shrink_to(live.len() * 2);
+        live.shrink_to_fit();
     }
     moves
 }
@@ -402,7 +420,7 @@ fn leave_late(
     list.swap_remove(index);
     let moved = list
         .get(index)
-        .map(|late| (late.conn, place(index).number()));
+        .map(|late| (late.session, place(index).number()));
     moved.into_iter().collect()
 }
 
@@ -456,7 +474,7 @@ mod tests {
         held_bytes: usize,
     }
 
-    fn conn(index: u32) -> ConnId {
+    fn socket(SessionIndex(index): SessionIndex) -> ConnId {
         ConnId {
             index,
             generation: 7,
@@ -470,7 +488,7 @@ mod tests {
     impl Model {
         fn join(&mut self) {
             self.come += 1;
-            let place = self.audience.join(conn(self.come), head(self.seq));
+            let place = self.audience.join(SessionIndex(self.come), head(self.seq));
             let listener = Listener {
                 place,
                 joined: self.seq,
@@ -502,8 +520,8 @@ mod tests {
             }
         }
 
-        fn move_to(&mut self, moved: ConnId, place: u32) {
-            let listener = self.present.get_mut(&moved.index);
+        fn move_to(&mut self, SessionIndex(moved): SessionIndex, place: u32) {
+            let listener = self.present.get_mut(&moved);
             listener.expect("only who is there moves").place = place;
         }
 
@@ -532,9 +550,8 @@ mod tests {
 
         fn walk(&mut self, slice: usize) {
             let mut moves = Vec::new();
-            let told = self
-                .audience
-                .walk(slice, &mut moves, &mut self.spares, &mut self.outbox);
+            let (spares, out) = (&mut self.spares, &mut self.outbox);
+            let told = self.audience.walk(slice, &mut moves, spares, &socket, out);
             for (moved, place) in moves {
                 self.move_to(moved, place);
             }
@@ -602,9 +619,10 @@ mod tests {
         let mut model = Model::default();
         (0..3).for_each(|_| model.join());
         (0..4).for_each(|_| model.push(5));
+        let (spares, out) = (&mut model.spares, &mut model.outbox);
         model
             .audience
-            .walk(10, &mut Vec::new(), &mut model.spares, &mut model.outbox);
+            .walk(10, &mut Vec::new(), spares, &socket, out);
         let outputs: Vec<Output> = model.outbox.drain().collect();
         assert_eq!(outputs.len(), 1, "{outputs:?}");
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::Rate;
+use crate::limits::{RATE_COUNT_MAX, Rate};
 
 /// The whole configuration.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Config {
     pub durability: Durability,
     /// Seconds that clients get to leave by themselves at shutdown.
     pub drain_s: u32,
+    /// Seconds between two HEARTBEATs of a client, as HELLO tells it.
+    pub heartbeat_s: u32,
     /// Days until a token expires.
     pub token_days: u32,
     /// Connections per shard, 0 = as many as the memory would hold at 5 KiB each. Who comes beyond
@@ -176,6 +178,7 @@ impl Default for Config {
             shards: 0,
             durability: Durability::Sync,
             drain_s: 30,
+            heartbeat_s: 30,
             token_days: 30,
             connections_max: 0,
             memory_reserve_bytes: 0,
@@ -295,8 +298,22 @@ impl Config {
             shards,
             "at most 256 shards are allowed",
         )?;
+        let heartbeat = u64::from(self.heartbeat_s);
+        let is_possible = (5..=600).contains(&heartbeat);
+        require(
+            is_possible,
+            "heartbeat_s",
+            heartbeat,
+            "5 to 600 are allowed",
+        )?;
         let days = u64::from(self.token_days);
         require(days >= 1, "token_days", days, "1 day is the least")
+    }
+
+    /// How often clients shall send HEARTBEAT, in milliseconds.
+    #[must_use]
+    pub fn heartbeat_ms(&self) -> u64 {
+        u64::from(self.heartbeat_s) * 1_000
     }
 
     fn check_store(&self) -> Result<(), ConfigError> {
@@ -355,11 +372,36 @@ impl Limits {
                 "without any the server could do nothing",
             )?;
         }
+        let (sends, requests) = (self.sends_max as u64, self.requests_max as u64);
+        let allowed = "65535 is the most";
+        require(sends <= 65_535, "limits.sends_max", sends, allowed)?;
+        let subscriptions = self.subscriptions_max as u64;
+        let name = "limits.subscriptions_max";
+        require(subscriptions <= 65_535, name, subscriptions, allowed)?;
+        let allowed = "16777216 is the most";
+        require(
+            requests <= 1 << 24,
+            "limits.requests_max",
+            requests,
+            allowed,
+        )?;
         let windows = self
             .rates()
             .iter()
             .all(|rate| rate.is_off() || rate.window_s >= 1);
-        require(windows, "limits.*.window_s", 0, "1 second is the least")
+        require(windows, "limits.*.window_s", 0, "1 second is the least")?;
+        let counts = self.rates().map(|rate| rate.count);
+        let largest = u64::from(counts.into_iter().max().unwrap_or(0));
+        let is_possible = largest <= u64::from(RATE_COUNT_MAX);
+        require(
+            is_possible,
+            "limits.*.count",
+            largest,
+            "65535 is the most; 0 is no limit",
+        )?;
+        let sessions = u64::from(self.sessions.per_user);
+        let name = "limits.sessions.per_user";
+        require(sessions <= 65_535, name, sessions, "65535 is the most")
     }
 
     /// The limits in bytes, given the largest frame and the largest record.
@@ -438,6 +480,8 @@ mod tests {
         check("", None);
         check("[limits.message]\ncount = 0\nwindow_s = 5", None);
         check("shards = 300", Some("shards"));
+        check("heartbeat_s = 4", Some("heartbeat_s"));
+        check("[limits]\nsends_max = 70_000", Some("limits.sends_max"));
         check("[store]\nsegment_bytes = 4097", Some("store.segment_bytes"));
         check(
             "[store]\nsync_interval_ms = 0",

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use throng_protocol::CloseReason;
-use throng_protocol::frame::{Chunk, Decoder, Item};
+use throng_protocol::frame::{Chunk, Decoder, Incomplete, Item};
 use throng_protocol::handshake::{Head, parse_head};
 
 /// The longest request head, in bytes.
@@ -41,68 +41,79 @@ pub enum Step<'a> {
     Failed(CloseReason),
 }
 
-/// One socket's state between two arrivals.
+/// One socket's state between two arrivals: 8 bytes, and nothing on the heap while frames arrive
+/// whole.
 #[derive(Debug, Default)]
-pub enum Connection {
+pub struct Connection(Option<Box<Kept>>);
+
+/// What an idle socket does not have.
+#[derive(Debug)]
+enum Kept {
     /// The head has not arrived whole; what has, if anything.
-    Head {
-        /// Bytes so far.
-        partial: Vec<u8>,
-        /// For the decoder to come: the longest message, in bytes.
-        message_bytes_max: usize,
-    },
-    /// Frames.
-    Open(Decoder),
+    Head(Vec<u8>),
+    /// A frame or message has not.
+    Frames(Incomplete),
     /// Nothing that arrives means anything.
-    #[default]
     Ended,
 }
 
 impl Connection {
     /// A socket that has just been accepted.
     #[must_use]
-    pub fn server(message_bytes_max: usize) -> Self {
-        Self::Head {
-            partial: Vec::new(),
-            message_bytes_max,
-        }
+    pub fn server() -> Self {
+        Self(Some(Box::new(Kept::Head(Vec::new()))))
+    }
+
+    /// Whether it is a WebSocket that has not been ended.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.0.as_deref(), None | Some(Kept::Frames(_)))
+    }
+
+    /// From now on nothing that arrives means anything.
+    pub fn end(&mut self) {
+        self.0 = Some(Box::new(Kept::Ended));
     }
 
     /// Takes bytes and hands what they mean to `sink`, until it returns false: then the rest is
-    /// thrown away, and so is everything after it.
-    pub fn received(&mut self, bytes: &mut [u8], sink: &mut dyn FnMut(Step<'_>) -> bool) {
-        let Self::Head {
-            partial,
-            message_bytes_max,
-        } = self
-        else {
-            return self.frames(bytes, sink);
-        };
-        let message_bytes_max = *message_bytes_max;
+    /// thrown away, and so is everything after it. The longest message is the same at each call.
+    pub fn received(
+        &mut self,
+        bytes: &mut [u8],
+        message_bytes_max: usize,
+        sink: &mut dyn FnMut(Step<'_>) -> bool,
+    ) {
+        match self.0.take().map(|kept| *kept) {
+            None => self.frames(Incomplete::default(), bytes, message_bytes_max, sink),
+            Some(Kept::Frames(rest)) => self.frames(rest, bytes, message_bytes_max, sink),
+            Some(Kept::Head(partial)) => self.head(partial, bytes, message_bytes_max, sink),
+            Some(Kept::Ended) => self.end(),
+        }
+    }
+
+    fn head(
+        &mut self,
+        mut partial: Vec<u8>,
+        bytes: &mut [u8],
+        message_bytes_max: usize,
+        sink: &mut dyn FnMut(Step<'_>) -> bool,
+    ) {
         if partial.is_empty() {
-            if !self.head(bytes, message_bytes_max, sink) {
-                *self = Self::Head {
-                    partial: bytes.to_vec(),
-                    message_bytes_max,
-                };
+            if !self.whole_head(bytes, message_bytes_max, sink) {
+                self.0 = Some(Box::new(Kept::Head(bytes.to_vec())));
             }
             return;
         }
         partial.extend_from_slice(bytes);
         // A head ends with a line; a client that drips its bytes does not make us parse each time.
-        if bytes.contains(&b'\n') || partial.len() > HEAD_BYTES_MAX {
-            let mut whole = std::mem::take(partial);
-            if !self.head(&mut whole, message_bytes_max, sink) {
-                *self = Self::Head {
-                    partial: whole,
-                    message_bytes_max,
-                };
-            }
+        let may_be_whole = bytes.contains(&b'\n') || partial.len() > HEAD_BYTES_MAX;
+        if !may_be_whole || !self.whole_head(&mut partial, message_bytes_max, sink) {
+            self.0 = Some(Box::new(Kept::Head(partial)));
         }
     }
 
     /// Whether the head was whole.
-    fn head(
+    fn whole_head(
         &mut self,
         bytes: &mut [u8],
         message_bytes_max: usize,
@@ -111,7 +122,7 @@ impl Connection {
         let Some(head) = parse_head(bytes, HEAD_BYTES_MAX) else {
             return false;
         };
-        *self = Self::Ended;
+        self.end();
         match head {
             Head::Upgrade {
                 path,
@@ -122,8 +133,8 @@ impl Connection {
                     path: &path,
                     response,
                 }) {
-                    *self = Self::Open(Decoder::server(message_bytes_max));
-                    self.frames(&mut bytes[head_bytes..], sink);
+                    let rest = &mut bytes[head_bytes..];
+                    self.frames(Incomplete::default(), rest, message_bytes_max, sink);
                 }
             }
             Head::Ordinary { .. } => {
@@ -138,12 +149,18 @@ impl Connection {
         true
     }
 
-    fn frames(&mut self, bytes: &mut [u8], sink: &mut dyn FnMut(Step<'_>) -> bool) {
-        let Self::Open(decoder) = self else { return };
+    fn frames(
+        &mut self,
+        incomplete: Incomplete,
+        bytes: &mut [u8],
+        message_bytes_max: usize,
+        sink: &mut dyn FnMut(Step<'_>) -> bool,
+    ) {
+        let mut decoder = Decoder::server(message_bytes_max).resuming(incomplete);
         let mut chunk = Chunk::new(bytes);
         loop {
             let goes_on = match decoder.next(&mut chunk) {
-                Ok(None) => return,
+                Ok(None) => break,
                 Ok(Some(item)) => sink(Step::Item(item)),
                 Err(error) => {
                     sink(Step::Failed(error.close_reason()));
@@ -151,10 +168,13 @@ impl Connection {
                 }
             };
             if !goes_on {
-                *self = Self::Ended;
-                return;
+                return self.end();
             }
         }
+        let incomplete = decoder.stopped();
+        self.0 = incomplete
+            .is_some()
+            .then(|| Box::new(Kept::Frames(incomplete)));
     }
 }
 
@@ -171,13 +191,13 @@ mod tests {
 
     /// What the steps are when the bytes arrive cut at these places.
     fn steps(bytes: &[u8], cuts: &[usize]) -> Vec<String> {
-        let (mut connection, mut steps) = (Connection::server(100), Vec::new());
+        let (mut connection, mut steps) = (Connection::server(), Vec::new());
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
         for ends in cuts.windows(2) {
             let mut part = bytes[ends[0]..ends[1]].to_vec();
-            connection.received(&mut part, &mut |step| {
+            connection.received(&mut part, 100, &mut |step| {
                 let goes_on = !matches!(step, Step::Item(Item::Close(_)));
                 steps.push(format!("{step:?}"));
                 goes_on
@@ -211,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_socket_holds_nothing() {
+        let mut connection = Connection::server();
+        let mut chunk = UPGRADE.as_bytes().to_vec();
+        chunk.extend(encode_masked(Opcode::Text, b"whole", [1; 4]));
+        connection.received(&mut chunk, 100, &mut |_| true);
+        assert!(connection.is_open() && connection.0.is_none());
+        assert_eq!(size_of::<Connection>(), 8);
+    }
+
+    #[test]
     fn each_kind_of_end() {
         check(&session(), "Item(Close(Some(1000)))");
         check(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", "HandOver");
@@ -233,9 +263,9 @@ mod tests {
     #[test]
     fn bytes_behind_an_ordinary_head_are_handed_over_with_it() {
         let request = b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
-        let mut connection = Connection::server(100);
+        let mut connection = Connection::server();
         let mut found = Bytes::new();
-        connection.received(&mut request.to_vec(), &mut |step| {
+        connection.received(&mut request.to_vec(), 100, &mut |step| {
             let Step::HandOver { head } = step else {
                 panic!("{step:?}")
             };

@@ -38,7 +38,7 @@ impl Echo {
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);
         }
-        let connection = Connection::server(MESSAGE_BYTES_MAX);
+        let connection = Connection::server();
         let before = self.connections[index].replace((conn.generation, connection));
         assert!(before.is_none(), "a place has one tenant");
     }
@@ -52,7 +52,9 @@ impl Echo {
                 index,
                 generation: *generation,
             };
-            if let Connection::Open(_) = std::mem::take(connection) {
+            let was_open = connection.is_open();
+            connection.end();
+            if was_open {
                 outbox.push(Output::Send {
                     conn,
                     bytes: close_frame(CloseReason::GoingAway),
@@ -72,7 +74,9 @@ impl Application for Echo {
                     self.connections.get_mut(conn.index as usize)
                 {
                     assert_eq!(*generation, conn.generation, "the edge names the tenant");
-                    connection.received(bytes, &mut |step| answer(conn, step, outbox));
+                    connection.received(bytes, MESSAGE_BYTES_MAX, &mut |step| {
+                        answer(conn, step, outbox)
+                    });
                 }
             }
             Input::Closed { conn } => {

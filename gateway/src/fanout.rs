@@ -12,10 +12,12 @@
 use bytes::Bytes;
 use throng_protocol::{ChannelId, Rev, Seq};
 
+use crate::audience::{Move, Told};
 use crate::commit::PendingMessage;
 use crate::io::{Outbox, Output, ShardId};
 use crate::lane::LaneMessage;
 use crate::shard::{Shard, topic};
+use crate::subscribers::HeardId;
 
 /// Bytes of live frames under way between this shard and each one, itself included.
 #[derive(Debug)]
@@ -182,19 +184,30 @@ impl Shard {
         let mut moves = std::mem::take(&mut self.moves);
         let mut recipients = 0;
         while recipients < slice
-            && let Some((channel, told)) = self.subscribers.walk(slice, &mut moves, out)
+            && let Some((heard, told)) = self.walk(slice, &mut moves, out)
         {
             recipients += told.recipients.max(1);
-            for (conn, place) in moves.drain(..) {
-                self.move_live(conn, channel, place);
+            for (session, place) in moves.drain(..) {
+                self.move_live(session, heard, place);
             }
-            let owner = self.channel_owner(channel);
+            let owner = self.channel_owner(self.subscribers.channel(heard));
             self.handed_on(owner, told.released_bytes, out);
         }
         self.moves = moves;
         if self.subscribers.is_due() {
             self.ask_again(out);
         }
+    }
+
+    fn walk(
+        &mut self,
+        slice: usize,
+        moves: &mut Vec<Move>,
+        out: &mut Outbox,
+    ) -> Option<(HeardId, Told)> {
+        let sessions = &self.sessions;
+        let socket_of = |session| sessions.tenant(session).expect("who hears is there");
+        self.subscribers.walk(slice, moves, &socket_of, out)
     }
 
     /// Frames of this owner are told or dropped: its credit returns, from time to time.

@@ -8,7 +8,6 @@
 //! to its end; READY is sent once.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -20,7 +19,7 @@ use throng_protocol::{
 
 use crate::io::{ConnId, Outbox, Output};
 use crate::lane::{LaneMessage, Refusal, Reply};
-use crate::session::{Identity, Stage};
+use crate::session::Stage;
 use crate::shard::{AskedFor, Purpose, Shard};
 use crate::user::TOO_MANY_SESSIONS;
 
@@ -39,7 +38,7 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if !matches!(session.stage, Stage::Unidentified) {
+        if session.stage != Stage::Unidentified {
             return self.error(conn, IDENTIFIED_ALREADY, None, out);
         }
         if !self.ask(Ask::Identify { token }, AskedFor::Identify(conn), out) {
@@ -48,7 +47,7 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        session.stage = Stage::Identifying;
+        session.enter(Stage::Identifying, self.now_ms);
         if let Some(resume) = resume {
             let channels = resume.channels.iter();
             session.extra().resume = channels
@@ -62,7 +61,7 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if !matches!(session.stage, Stage::Identifying) {
+        if session.stage != Stage::Identifying {
             return;
         }
         match answer {
@@ -133,12 +132,7 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        session.stage = Stage::Ready(Identity {
-            user: user.id,
-            username: Rc::from(user.username.as_str()),
-        });
-        session.since_ms = now_ms;
-        session.alive_ms = now_ms;
+        session.become_ready(user.id, &user.username, now_ms);
         let extra = session.extra();
         let resume = std::mem::take(&mut extra.resume);
         let is_more_due = !guilds.is_empty() || !resume.is_empty();
@@ -172,8 +166,9 @@ impl Shard {
 
     /// IDENTIFY was refused for now; the client may try again.
     fn identify_again(&mut self, conn: ConnId, refusal: Refusal, out: &mut Outbox) {
+        let now_ms = self.now_ms;
         if let Some(session) = self.sessions.get(conn) {
-            session.stage = Stage::Unidentified;
+            session.enter(Stage::Unidentified, now_ms);
             session.extra = None;
         }
         self.error(conn, refusal, None, out);

@@ -200,9 +200,9 @@ impl Outbox {
     }
 
     /// Adds a broadcast behind the other outputs.
-    pub fn broadcast(&mut self, bytes: Bytes, recipients: &[ConnId]) {
+    pub fn broadcast(&mut self, bytes: Bytes, recipients: impl IntoIterator<Item = ConnId>) {
         let from = self.recipients.len();
-        self.recipients.extend_from_slice(recipients);
+        self.recipients.extend(recipients);
         let to = Recipients(from..self.recipients.len());
         self.outputs.push(Output::Broadcast { bytes, to });
     }

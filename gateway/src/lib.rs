@@ -10,8 +10,11 @@ pub mod config;
 pub mod io;
 
 pub mod connection;
+mod name;
+mod pages;
 mod receive;
 mod session;
+mod subscriptions;
 
 mod identify;
 mod requests;

@@ -22,14 +22,13 @@ impl Shard {
         reply_to_message: Option<MessageId>,
         out: &mut Outbox,
     ) {
-        let Some(identity) = self
-            .sessions
-            .get(conn)
-            .and_then(|session| session.identity())
-        else {
+        let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        let (user, username) = (identity.user, identity.username.to_string());
+        let Some(user) = session.user() else {
+            return;
+        };
+        let username = session.name().to_owned();
         let Some(request) = self.open_send(conn, nonce) else {
             return self.error(conn, Refusal::UNAVAILABLE, Some(nonce), out);
         };
@@ -54,7 +53,7 @@ impl Shard {
     /// many.
     fn open_send(&mut self, conn: ConnId, nonce: Nonce) -> Option<RequestId> {
         let session = self.sessions.get(conn)?;
-        if session.sends >= self.config.limits.sends_max {
+        if usize::from(session.sends) >= self.config.limits.sends_max {
             return None;
         }
         let request = self.requests.open(conn, Purpose::Send(nonce))?;
@@ -86,10 +85,10 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        let Some(user) = session.identity().map(|identity| identity.user) else {
+        let Some(user) = session.user() else {
             return;
         };
-        if session.typing.take(rate, now_ms).is_err() {
+        if session.extra().typing.take(rate, now_ms).is_err() {
             return;
         }
         let Some(request) = self.requests.open(conn, Purpose::Typing) else {
@@ -111,10 +110,10 @@ impl Shard {
         match purpose {
             Purpose::Open(user) => self.opened(conn, user, reply, out),
             Purpose::Send(nonce) => self.sent(conn, nonce, reply, out),
-            Purpose::Subscribe(channel, after) => {
-                self.subscription_answered(conn, request, channel, after, reply, out);
+            Purpose::Subscribe(heard, after) => {
+                self.subscription_answered(conn, request, heard, after, reply, out);
             }
-            Purpose::Page(channel) => self.page_arrived(conn, request, channel, reply, out),
+            Purpose::Page => self.page_arrived(conn, request, reply, out),
             Purpose::Typing => {
                 if let Reply::Refused(refusal) = reply {
                     self.error_if_ready(conn, refusal, None, out);
@@ -135,7 +134,7 @@ impl Shard {
                 if self
                     .sessions
                     .get(conn)
-                    .is_some_and(|session| session.identity().is_some())
+                    .is_some_and(|session| session.user().is_some())
                 {
                     self.send(
                         conn,
@@ -163,7 +162,7 @@ impl Shard {
         if self
             .sessions
             .get(conn)
-            .is_some_and(|session| session.identity().is_some())
+            .is_some_and(|session| session.user().is_some())
         {
             self.error(conn, refusal, nonce, out);
         }

@@ -13,7 +13,7 @@ use throng_protocol::{
     encode_frame,
 };
 
-use crate::connection::{Connection, Step};
+use crate::connection::Step;
 use crate::io::{ConnId, Outbox, Output};
 use crate::lane::Refusal;
 use crate::session::{Parked, Session, Stage};
@@ -25,9 +25,8 @@ const GATEWAY_PATH: &str = "/gateway";
 impl Shard {
     /// A socket was accepted.
     pub(crate) fn accepted(&mut self, conn: ConnId, out: &mut Outbox) {
-        let connection = Connection::server(self.config.limits.message_bytes_max);
         self.sessions
-            .insert(conn, Session::new(conn.generation, connection, self.now_ms));
+            .insert(conn, Session::new(conn.generation, self.now_ms));
         if self.timers.is_draining() {
             self.close_socket(conn, out);
         } else {
@@ -40,12 +39,13 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if matches!(session.stage, Stage::Closing) {
+        if session.stage == Stage::Closing {
             return;
         }
+        let message_bytes_max = self.config.limits.message_bytes_max;
         // The connection is out of its session while its pieces are handled: they borrow from it.
         let mut connection = std::mem::take(&mut session.connection);
-        connection.received(bytes, &mut |step| {
+        connection.received(bytes, message_bytes_max, &mut |step| {
             self.step(conn, step, out);
             self.is_open(conn)
         });
@@ -57,7 +57,7 @@ impl Shard {
     fn is_open(&mut self, conn: ConnId) -> bool {
         self.sessions
             .get(conn)
-            .is_some_and(|session| !matches!(session.stage, Stage::Closing))
+            .is_some_and(|session| session.stage != Stage::Closing)
     }
 
     fn step(&mut self, conn: ConnId, step: Step<'_>, out: &mut Outbox) {
@@ -90,14 +90,12 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        session.stage = Stage::Unidentified;
-        session.since_ms = self.now_ms;
-        session.alive_ms = self.now_ms;
+        session.enter(Stage::Unidentified, self.now_ms);
         out.push(Output::Send {
             conn,
             bytes: response,
         });
-        let heartbeat_interval_ms = crate::timers::HEARTBEAT_INTERVAL_MS;
+        let heartbeat_interval_ms = self.config.heartbeat_ms();
         self.send(
             conn,
             &Event::Hello {
@@ -195,7 +193,7 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if session.identity().is_none() {
+        if session.user().is_none() {
             return self.error(conn, NOT_IDENTIFIED, command.nonce(), out);
         }
         match &mut session.extra {
@@ -228,8 +226,10 @@ impl Shard {
 
     fn alive(&mut self, conn: ConnId) {
         let now_ms = self.now_ms;
-        if let Some(session) = self.sessions.get(conn) {
-            session.alive_ms = now_ms;
+        // Before READY the time runs from the stage's beginning, whatever is said meanwhile.
+        let session = self.sessions.get(conn);
+        if let Some(session) = session.filter(|session| session.stage == Stage::Ready) {
+            session.be_alive(now_ms);
         }
     }
 
@@ -263,7 +263,7 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if !matches!(session.stage, Stage::Connecting) {
+        if session.stage != Stage::Connecting {
             out.push(Output::Send {
                 conn,
                 bytes: close_frame(reason),
@@ -296,14 +296,14 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        let stage = std::mem::replace(&mut session.stage, Stage::Closing);
-        let subscriptions = std::mem::take(&mut session.subscriptions);
+        let user = session.user();
+        session.stage = Stage::Closing;
         session.extra = None;
-        for subscription in subscriptions {
+        while let Some(subscription) = self.sessions.pop_subscription(conn) {
             self.drop_subscription(conn, subscription, out);
         }
-        if let Stage::Ready(identity) = stage {
-            self.leave_user(identity.user, out);
+        if let Some(user) = user {
+            self.leave_user(user, out);
         }
     }
 }

@@ -9,12 +9,13 @@
 //! [`REPLAY_MESSAGES_MAX`] gets RESYNC instead.
 
 use bytes::Bytes;
-use throng_protocol::{ChannelHead, ChannelId, Event, Seq};
+use throng_protocol::{ChannelHead, Event, Seq};
 
 use crate::io::{ConnId, Outbox, Output};
 use crate::lane::{LaneMessage, Refusal, Reply, RequestId};
 use crate::session::Replay;
 use crate::shard::{Purpose, Shard};
+use crate::subscribers::HeardId;
 
 /// Messages of one channel that are replayed; who missed more fetches history instead.
 pub(crate) const REPLAY_MESSAGES_MAX: u64 = 1_000;
@@ -59,13 +60,14 @@ impl Shard {
 
     /// One step of the replay in front; true when it is done and the next one may begin.
     fn step_of_the_past(&mut self, conn: ConnId, replay: Replay, out: &mut Outbox) -> bool {
-        let channel = replay.channel;
-        let (seq, rev) = self.subscribers.head(channel);
+        let heard = replay.heard;
+        let (seq, rev) = self.subscribers.head(heard);
+        let channel_id = self.subscribers.channel(heard);
         if !replay.announced {
             self.send(
                 conn,
                 &Event::Subscribed {
-                    channel_id: channel,
+                    channel_id,
                     seq,
                     rev,
                 },
@@ -76,26 +78,20 @@ impl Shard {
             }
         }
         match next(replay.after, seq) {
-            Next::Live => self.finish_replay(conn, channel),
+            Next::Live => self.finish_replay(conn, heard),
             Next::Resync => {
-                self.resync(conn, channel, out);
-                self.finish_replay(conn, channel);
+                self.resync(conn, heard, out);
+                self.finish_replay(conn, heard);
             }
-            Next::Read(after) => return !self.read_page(conn, channel, after, out),
+            Next::Read(after) => return !self.read_page(conn, heard, after, out),
         }
         true
     }
 
     /// Asks the owner for the next page; false when that cannot be now and the replay is over.
-    fn read_page(
-        &mut self,
-        conn: ConnId,
-        channel: ChannelId,
-        after: Seq,
-        out: &mut Outbox,
-    ) -> bool {
-        let Some(request) = self.requests.open(conn, Purpose::Page(channel)) else {
-            self.give_up_replay(conn, channel, Refusal::UNAVAILABLE, out);
+    fn read_page(&mut self, conn: ConnId, heard: HeardId, after: Seq, out: &mut Outbox) -> bool {
+        let Some(request) = self.requests.open(conn, Purpose::Page) else {
+            self.give_up_replay(conn, heard, Refusal::UNAVAILABLE, out);
             return false;
         };
         if let Some(front) = self.front_replay(conn) {
@@ -104,6 +100,7 @@ impl Shard {
         if let Some(session) = self.sessions.get(conn) {
             session.extra().reading = Some(request);
         }
+        let channel = self.subscribers.channel(heard);
         let (owner, reply_to) = (self.channel_owner(channel), self.reply_to(request));
         self.say(
             owner,
@@ -122,7 +119,6 @@ impl Shard {
         &mut self,
         conn: ConnId,
         request: RequestId,
-        channel: ChannelId,
         reply: Reply,
         out: &mut Outbox,
     ) {
@@ -139,13 +135,14 @@ impl Shard {
             return self.next_of_the_past(conn, out); // The replay ended while its page was read.
         };
         front.reading = None;
+        let heard = front.heard;
         match reply {
             Reply::Page { frames, last } => {
                 let rose = front.after < last;
                 front.after = front.after.max(last);
-                self.page_told(conn, channel, frames, rose, out);
+                self.page_told(conn, heard, frames, rose, out);
             }
-            Reply::Refused(refusal) => self.give_up_replay(conn, channel, refusal, out),
+            Reply::Refused(refusal) => self.give_up_replay(conn, heard, refusal, out),
             _ => unreachable!("a ReadAfter is answered with Page or Refused"),
         }
         self.next_of_the_past(conn, out);
@@ -155,13 +152,13 @@ impl Shard {
     fn page_told(
         &mut self,
         conn: ConnId,
-        channel: ChannelId,
+        heard: HeardId,
         frames: Bytes,
         rose: bool,
         out: &mut Outbox,
     ) {
         if frames.is_empty() && !rose {
-            return self.give_up_replay(conn, channel, Refusal::UNAVAILABLE, out);
+            return self.give_up_replay(conn, heard, Refusal::UNAVAILABLE, out);
         }
         if !frames.is_empty() {
             out.push(Output::Send {
@@ -173,31 +170,25 @@ impl Shard {
             return;
         };
         if matches!(
-            next(replay.after, self.subscribers.head(channel).0),
+            next(replay.after, self.subscribers.head(heard).0),
             Next::Live
         ) {
-            self.finish_replay(conn, channel);
+            self.finish_replay(conn, heard);
         }
         self.pause(conn, out);
     }
 
     /// The past cannot be read: say so, and let the client fetch it.
-    fn give_up_replay(
-        &mut self,
-        conn: ConnId,
-        channel: ChannelId,
-        refusal: Refusal,
-        out: &mut Outbox,
-    ) {
+    fn give_up_replay(&mut self, conn: ConnId, heard: HeardId, refusal: Refusal, out: &mut Outbox) {
         self.error(conn, refusal, None, out);
-        self.resync(conn, channel, out);
-        self.finish_replay(conn, channel);
+        self.resync(conn, heard, out);
+        self.finish_replay(conn, heard);
     }
 
-    fn resync(&mut self, conn: ConnId, channel: ChannelId, out: &mut Outbox) {
-        let (seq, rev) = self.subscribers.head(channel);
+    fn resync(&mut self, conn: ConnId, heard: HeardId, out: &mut Outbox) {
+        let (seq, rev) = self.subscribers.head(heard);
         let channels = vec![ChannelHead {
-            channel_id: channel,
+            channel_id: self.subscribers.channel(heard),
             seq,
             rev,
         }];
@@ -211,16 +202,16 @@ impl Shard {
         );
     }
 
-    fn finish_replay(&mut self, conn: ConnId, channel: ChannelId) {
+    fn finish_replay(&mut self, conn: ConnId, heard: HeardId) {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
         let done = session.extra().replays.pop_front();
         assert!(
-            done.is_some_and(|done| done.channel == channel),
+            done.is_some_and(|done| done.heard == heard),
             "the one in front is done"
         );
-        self.go_live(conn, channel);
+        self.go_live(conn, heard);
     }
 
     /// What follows waits until the socket has taken what was sent.
@@ -245,12 +236,6 @@ impl Shard {
 
     fn front_replay(&mut self, conn: ConnId) -> Option<&mut Replay> {
         self.sessions.get(conn)?.extra.as_mut()?.replays.front_mut()
-    }
-
-    fn trim(&mut self, conn: ConnId) {
-        if let Some(session) = self.sessions.get(conn) {
-            session.trim();
-        }
     }
 }
 

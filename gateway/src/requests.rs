@@ -27,6 +27,11 @@ impl Requests {
         }
     }
 
+    /// Whether a place can be reserved.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.places.len() < self.places_max
+    }
+
     /// Reserves a place; `None` when all are taken.
     pub(crate) fn open(&mut self, conn: ConnId, purpose: Purpose) -> Option<RequestId> {
         let place = match self.free.pop() {

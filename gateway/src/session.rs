@@ -1,13 +1,13 @@
 //! One client connection's state, and the table of all of a shard's.
 //!
-//! A session holds no socket, no task and no buffer; what only some sessions need for a while
-//! (parked commands, replays, the rest of READY) lies in a box that idle ones do not have.
+//! A session holds no socket, no task, no buffer and no timer; what only some sessions need for a
+//! while (parked commands, replays, the rest of READY) lies in a box that idle ones do not have.
 //!
 //! Invariants: a session is found only under the generation it was accepted with; subscriptions
-//! and parked commands are bounded by the configuration.
+//! and parked commands are bounded by the configuration; an idle session is an entry of 64 bytes and
+//! its blocks of subscriptions.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use throng_control::GuildFragment;
@@ -18,31 +18,39 @@ use crate::identify::Greeting;
 use crate::io::ConnId;
 use crate::lane::RequestId;
 use crate::limits::Window;
+use crate::name::Name;
+use crate::pages::Pages;
+use crate::subscribers::HeardId;
+use crate::subscriptions::{List, Subscription, SubscriptionState, Subscriptions};
+
+/// Where a session lies in its shard's table: its socket's place, without the generation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct SessionIndex(pub(crate) u32);
 
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Session {
-    generation: u32,
+    /// Who it belongs to; nobody before READY.
+    user: UserId,
+    name: Name,
     /// Handshake and frames.
     pub(crate) connection: Connection,
-    /// How far it has come.
-    pub(crate) stage: Stage,
-    /// When the stage began.
-    pub(crate) since_ms: u64,
-    /// When the last heartbeat or pong came.
-    pub(crate) alive_ms: u64,
-    /// Channels it hears, or is about to.
-    pub(crate) subscriptions: Vec<Subscription>,
-    /// SEND_MESSAGE commands that have not been answered.
-    pub(crate) sends: usize,
-    /// Its use of the typing rate.
-    pub(crate) typing: Window,
     /// What only some sessions need.
     pub(crate) extra: Option<Box<Extra>>,
+    generation: u32,
+    /// SEND_MESSAGE commands that have not been answered.
+    pub(crate) sends: u16,
+    /// When the stage began, or the last heartbeat or pong came.
+    heard: Moment,
+    subscriptions: List,
+    /// How far it has come.
+    pub(crate) stage: Stage,
+    /// A ping was sent since then.
+    pub(crate) pinged: bool,
 }
 
 /// How far a connection has come.
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
     /// The request head has not arrived whole.
     Connecting,
@@ -51,38 +59,30 @@ pub(crate) enum Stage {
     /// The control plane or the user's shard is being asked.
     Identifying,
     /// READY was sent.
-    Ready(Identity),
+    Ready,
     /// A close was asked for; nothing that arrives counts.
     Closing,
 }
 
-/// Who a session belongs to.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    /// The user.
-    pub(crate) user: UserId,
-    /// The user's name.
-    pub(crate) username: Rc<str>,
-}
-
-/// A channel that a session hears, or is about to.
+/// A moment of node time in 2 bytes: quarters of a second, modulo 2^16 (4.5 hours). Sessions are
+/// looked at much more often than that.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subscription {
-    /// Which.
-    pub(crate) channel: ChannelId,
-    /// How far.
-    pub(crate) state: SubscriptionState,
-}
+struct Moment(u16);
 
-/// How far a subscription has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum SubscriptionState {
-    /// The channel's owner is being asked.
-    Requested(RequestId),
-    /// The past is being read; see [`Extra::replays`].
-    Replaying,
-    /// In the channel's list of live subscribers, at this place.
-    Live(u32),
+/// Milliseconds of one step of a [`Moment`].
+const MOMENT_MS: u64 = 250;
+
+impl Moment {
+    fn at(now_ms: u64) -> Self {
+        let steps = now_ms / MOMENT_MS % (u64::from(u16::MAX) + 1);
+        Self(u16::try_from(steps).expect("a remainder is small"))
+    }
+
+    /// Milliseconds that have passed since then, up to 500 too few and never too many.
+    fn since_ms(self, now_ms: u64) -> u64 {
+        let steps = Self::at(now_ms).0.wrapping_sub(self.0);
+        u64::from(steps.saturating_sub(1)) * MOMENT_MS
+    }
 }
 
 /// What only some sessions need, for a while.
@@ -104,6 +104,9 @@ pub(crate) struct Extra {
     pub(crate) waiting_for: Option<RequestId>,
     /// Those commands.
     pub(crate) parked: VecDeque<Parked>,
+    /// Its use of the typing rate; goes with the box once nothing else is in it and the session
+    /// is looked at.
+    pub(crate) typing: Window,
 }
 
 impl Extra {
@@ -123,7 +126,7 @@ impl Extra {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replay {
     /// Which.
-    pub(crate) channel: ChannelId,
+    pub(crate) heard: HeardId,
     /// The last message that the client has.
     pub(crate) after: Seq,
     /// SUBSCRIBED has been sent.
@@ -169,26 +172,53 @@ pub(crate) enum Parked {
 
 impl Session {
     /// A connection that has just been accepted.
-    pub(crate) fn new(generation: u32, connection: Connection, now_ms: u64) -> Self {
+    pub(crate) fn new(generation: u32, now_ms: u64) -> Self {
         Self {
-            generation,
-            connection,
-            stage: Stage::Connecting,
-            since_ms: now_ms,
-            alive_ms: now_ms,
-            subscriptions: Vec::new(),
-            sends: 0,
-            typing: Window::default(),
+            user: UserId::from_u128(0),
+            name: Name::default(),
+            connection: Connection::server(),
             extra: None,
+            generation,
+            sends: 0,
+            heard: Moment::at(now_ms),
+            subscriptions: List::default(),
+            stage: Stage::Connecting,
+            pinged: false,
         }
     }
 
-    /// Who it belongs to, once READY.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
-        match &self.stage {
-            Stage::Ready(identity) => Some(identity),
-            _ => None,
-        }
+    /// It has come further.
+    pub(crate) fn enter(&mut self, stage: Stage, now_ms: u64) {
+        self.stage = stage;
+        self.be_alive(now_ms);
+    }
+
+    /// READY was sent: it is this user's from now on.
+    pub(crate) fn become_ready(&mut self, user: UserId, name: &str, now_ms: u64) {
+        self.user = user;
+        self.name = Name::from(name);
+        self.enter(Stage::Ready, now_ms);
+    }
+
+    /// A sign of life has come.
+    pub(crate) fn be_alive(&mut self, now_ms: u64) {
+        self.heard = Moment::at(now_ms);
+        self.pinged = false;
+    }
+
+    /// Milliseconds since the stage began or the last sign of life came; up to 500 too few.
+    pub(crate) fn silent_ms(&self, now_ms: u64) -> u64 {
+        self.heard.since_ms(now_ms)
+    }
+
+    /// Who it belongs to, while READY.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        (self.stage == Stage::Ready).then_some(self.user)
+    }
+
+    /// What its user is called; empty before READY.
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_str()
     }
 
     /// The box of what only some sessions need, made if it is not there.
@@ -196,71 +226,148 @@ impl Session {
         self.extra.get_or_insert_default()
     }
 
-    /// Gives the box back when nothing is in it.
-    pub(crate) fn trim(&mut self) {
-        if self.extra.as_ref().is_some_and(|extra| extra.is_empty()) {
+    /// Gives the box back when nothing is in it that counts.
+    pub(crate) fn trim(&mut self, typing_is_over: impl FnOnce(&Window) -> bool) {
+        let is_over = |extra: &Extra| extra.is_empty() && typing_is_over(&extra.typing);
+        if self.extra.as_deref().is_some_and(is_over) {
             self.extra = None;
         }
-    }
-
-    /// The subscription to a channel.
-    pub(crate) fn subscription(&mut self, channel: ChannelId) -> Option<&mut Subscription> {
-        self.subscriptions
-            .iter_mut()
-            .find(|subscription| subscription.channel == channel)
     }
 }
 
 /// All sessions of a shard, by their place in the edge's slab.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    places: Vec<Option<Session>>,
-    count: usize,
+    places: Pages<Session>,
+    subscriptions: Subscriptions,
 }
 
 impl Sessions {
     /// Puts a new session in its place, which must be empty.
     pub(crate) fn insert(&mut self, conn: ConnId, session: Session) {
-        let index = conn.index as usize;
-        if index >= self.places.len() {
-            self.places.resize_with(index + 1, || None);
-        }
-        assert!(
-            self.places[index].is_none(),
-            "a place has one tenant at a time"
-        );
-        self.places[index] = Some(session);
-        self.count += 1;
+        self.places.insert(conn.index, session);
     }
 
     /// The session, unless it has gone.
     pub(crate) fn get(&mut self, conn: ConnId) -> Option<&mut Session> {
         self.places
-            .get_mut(conn.index as usize)?
-            .as_mut()
+            .get_mut(conn.index)
             .filter(|session| session.generation == conn.generation)
     }
 
-    /// Takes the session out.
+    /// Takes the session out; its subscriptions must have been taken before.
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Session> {
         self.get(conn)?;
-        self.count -= 1;
-        self.places[conn.index as usize].take()
+        let session = self.places.remove(conn.index)?;
+        assert!(
+            session.subscriptions.count() == 0,
+            "what a session hears is given up first"
+        );
+        Some(session)
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.places.count()
     }
 
-    /// All of them, in the order of their places.
-    pub(crate) fn conns(&self) -> Vec<ConnId> {
-        let conn = |(index, session): (usize, &Option<Session>)| {
-            session.as_ref().map(|session| ConnId {
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-                generation: session.generation,
-            })
-        };
-        self.places.iter().enumerate().filter_map(conn).collect()
+    /// No session has a place this far back.
+    pub(crate) fn end(&self) -> SessionIndex {
+        SessionIndex(self.places.end())
+    }
+
+    /// Who is in a place, if anybody is.
+    pub(crate) fn tenant(&self, SessionIndex(index): SessionIndex) -> Option<ConnId> {
+        let generation = self.places.get(index)?.generation;
+        Some(ConnId { index, generation })
+    }
+
+    /// Channels that the session hears, or is about to.
+    pub(crate) fn subscriptions_count(&self, conn: ConnId) -> usize {
+        let session = self.places.get(conn.index);
+        session.map_or(0, |session| session.subscriptions.count())
+    }
+
+    /// How far the session's subscription to a channel has come, if there is one.
+    pub(crate) fn subscription(&self, conn: ConnId, heard: HeardId) -> Option<SubscriptionState> {
+        let session = self.places.get(conn.index)?;
+        let is_it = session.generation == conn.generation;
+        is_it
+            .then(|| self.subscriptions.state(&session.subscriptions, heard))
+            .flatten()
+    }
+
+    /// Adds a channel that the session does not hear yet.
+    pub(crate) fn push_subscription(&mut self, conn: ConnId, subscription: Subscription) {
+        let session = self.places.get_mut(conn.index);
+        let session = session.expect("who subscribes is there");
+        assert!(session.generation == conn.generation, "and nobody else is");
+        self.subscriptions
+            .push(&mut session.subscriptions, subscription);
+    }
+
+    /// Notes how far a subscription, which must be there, has come.
+    pub(crate) fn set_subscription(
+        &mut self,
+        SessionIndex(index): SessionIndex,
+        heard: HeardId,
+        state: SubscriptionState,
+    ) {
+        let session = self.places.get(index).expect("who is subscribed is there");
+        self.subscriptions
+            .set_state(&session.subscriptions, heard, state);
+    }
+
+    /// Takes the subscription to a channel out of the session.
+    pub(crate) fn remove_subscription(
+        &mut self,
+        conn: ConnId,
+        heard: HeardId,
+    ) -> Option<Subscription> {
+        let Self {
+            places,
+            subscriptions,
+        } = self;
+        let session = places.get_mut(conn.index)?;
+        if session.generation != conn.generation {
+            return None;
+        }
+        subscriptions.remove(&mut session.subscriptions, heard)
+    }
+
+    /// Takes any subscription out of the session, until none is left.
+    pub(crate) fn pop_subscription(&mut self, conn: ConnId) -> Option<Subscription> {
+        let Self {
+            places,
+            subscriptions,
+        } = self;
+        let session = places.get_mut(conn.index)?;
+        if session.generation != conn.generation {
+            return None;
+        }
+        subscriptions.pop(&mut session.subscriptions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        assert_eq!(size_of::<Option<Session>>(), 64);
+    }
+
+    #[test]
+    fn a_moment_says_never_too_much_and_little_too_few() {
+        for then_ms in [0, 1, 249, 250, 65_536 * 250 - 1, 1_700_000_000_123] {
+            for passed_ms in [0, 1, 250, 499, 10_000, 1_200_000, 16_000_000] {
+                let said_ms = Moment::at(then_ms).since_ms(then_ms + passed_ms);
+                assert!(
+                    said_ms <= passed_ms && passed_ms < said_ms + 500,
+                    "{passed_ms}"
+                );
+            }
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::nonces::Nonces;
 use crate::owner::{Waiting, Wish};
 use crate::requests::Requests;
 use crate::session::Sessions;
-use crate::subscribers::Subscribers;
+use crate::subscribers::{HeardId, Subscribers};
 use crate::timers::Timers;
 use crate::user::Users;
 
@@ -39,6 +39,8 @@ use crate::user::Users;
 #[derive(Debug)]
 pub struct Shard {
     pub(crate) id: ShardId,
+    /// How many there are.
+    pub(crate) shards: u16,
     pub(crate) config: Rc<Config>,
     pub(crate) topology: Topology,
     pub(crate) now_ms: u64,
@@ -92,9 +94,9 @@ pub(crate) enum Purpose {
     /// SEND_MESSAGE.
     Send(Nonce),
     /// SUBSCRIBE_CHANNEL, or a channel of a resume.
-    Subscribe(ChannelId, Option<Seq>),
+    Subscribe(HeardId, Option<Seq>),
     /// A page of a replay.
-    Page(ChannelId),
+    Page,
     /// START_TYPING or STOP_TYPING.
     Typing,
 }
@@ -125,6 +127,7 @@ impl Shard {
         let limits = &start.config.limits;
         let mut shard = Self {
             id: start.id,
+            shards: start.shards,
             topology: Topology::single(start.shards),
             now_ms: start.now_ms,
             random: StdRng::seed_from_u64(start.seed),

@@ -11,8 +11,10 @@ use throng_protocol::{ChannelId, ErrorCode, Event, Rev, Seq};
 
 use crate::io::{ConnId, Outbox};
 use crate::lane::{LaneMessage, Refusal, Reply, RequestId};
-use crate::session::{Replay, Subscription, SubscriptionState};
+use crate::session::{Replay, SessionIndex};
 use crate::shard::{Purpose, Shard};
+use crate::subscribers::HeardId;
+use crate::subscriptions::{Subscription, SubscriptionState};
 
 impl Shard {
     /// SUBSCRIBE_CHANNEL, when its turn has come.
@@ -23,12 +25,9 @@ impl Shard {
         after: Option<Seq>,
         out: &mut Outbox,
     ) {
-        let Some(session) = self.sessions.get(conn) else {
-            return;
-        };
-        if let Some(held) = session.subscription(channel).copied() {
-            if let (None, SubscriptionState::Live(place)) = (after, held.state) {
-                let (seq, rev) = self.subscribers.told(channel, place);
+        if let Some((heard, state)) = self.subscription(conn, channel) {
+            if let (None, SubscriptionState::Live(place)) = (after, state) {
+                let (seq, rev) = self.subscribers.told(heard, place);
                 return self.send(
                     conn,
                     &Event::Subscribed {
@@ -56,14 +55,20 @@ impl Shard {
         out: &mut Outbox,
     ) {
         for (channel, after) in channels {
-            let held = self
-                .sessions
-                .get(conn)
-                .and_then(|session| session.subscription(channel));
-            if held.is_none() {
+            if self.subscription(conn, channel).is_none() {
                 self.request_subscription(conn, channel, Some(after), out);
             }
         }
+    }
+
+    /// The session's subscription to a channel, if there is one.
+    fn subscription(
+        &self,
+        conn: ConnId,
+        channel: ChannelId,
+    ) -> Option<(HeardId, SubscriptionState)> {
+        let heard = self.subscribers.number(channel)?;
+        Some((heard, self.sessions.subscription(conn, heard)?))
     }
 
     fn request_subscription(
@@ -73,22 +78,22 @@ impl Shard {
         after: Option<Seq>,
         out: &mut Outbox,
     ) -> Option<RequestId> {
-        let session = self.sessions.get(conn)?;
-        let user = session.identity()?.user;
-        if session.subscriptions.len() >= self.config.limits.subscriptions_max {
+        let user = self.sessions.get(conn)?.user()?;
+        let count = self.sessions.subscriptions_count(conn);
+        if count >= self.config.limits.subscriptions_max {
             self.error(conn, TOO_MANY_SUBSCRIPTIONS, None, out);
             return None;
         }
-        let Some(request) = self.requests.open(conn, Purpose::Subscribe(channel, after)) else {
+        if !self.requests.has_room() {
             self.error(conn, Refusal::UNAVAILABLE, None, out);
             return None;
-        };
+        }
+        let heard = self.subscribers.expect(channel);
+        let purpose = Purpose::Subscribe(heard, after);
+        let request = self.requests.open(conn, purpose)?;
         let state = SubscriptionState::Requested(request);
         self.sessions
-            .get(conn)?
-            .subscriptions
-            .push(Subscription { channel, state });
-        self.subscribers.expect(channel);
+            .push_subscription(conn, Subscription { heard, state });
         let (owner, reply_to) = (self.channel_owner(channel), self.reply_to(request));
         self.say(
             owner,
@@ -107,30 +112,27 @@ impl Shard {
         &mut self,
         conn: ConnId,
         request: RequestId,
-        channel: ChannelId,
+        heard: HeardId,
         after: Option<Seq>,
         reply: Reply,
         out: &mut Outbox,
     ) {
         if let Reply::Subscribed { seq, rev } = reply {
-            self.subscribers.registered(channel, seq, rev);
+            self.subscribers.registered(heard, seq, rev);
         }
-        let wanted = self
-            .sessions
-            .get(conn)
-            .and_then(|session| session.subscription(channel));
-        let wanted = wanted.filter(|held| held.state == SubscriptionState::Requested(request));
-        match (wanted, reply) {
-            (Some(_), Reply::Subscribed { seq, rev }) => {
-                self.start_subscription(conn, channel, after, seq, rev, out);
+        let state = self.sessions.subscription(conn, heard);
+        let is_wanted = state == Some(SubscriptionState::Requested(request));
+        match (is_wanted, reply) {
+            (true, Reply::Subscribed { seq, rev }) => {
+                self.start_subscription(conn, heard, after, seq, rev, out);
             }
-            (Some(_), Reply::Refused(refusal)) => {
-                self.unsubscribe(conn, channel, out);
-                self.abandon(channel, out);
+            (true, Reply::Refused(refusal)) => {
+                self.unsubscribe(conn, self.subscribers.channel(heard), out);
+                self.abandon(heard, out);
                 self.error(conn, refusal, None, out);
             }
-            (Some(_), _) => unreachable!("a Subscribe is answered with Subscribed or Refused"),
-            (None, _) => self.abandon(channel, out), // Ended while it was asked for.
+            (true, _) => unreachable!("a Subscribe is answered with Subscribed or Refused"),
+            (false, _) => self.abandon(heard, out), // Ended while it was asked for.
         }
         self.carry_out_parked(conn, request, out);
     }
@@ -139,48 +141,46 @@ impl Shard {
     fn start_subscription(
         &mut self,
         conn: ConnId,
-        channel: ChannelId,
+        heard: HeardId,
         after: Option<Seq>,
         seq: Seq,
         rev: Rev,
         out: &mut Outbox,
     ) {
         let Some(after) = after else {
+            let channel_id = self.subscribers.channel(heard);
             self.send(
                 conn,
                 &Event::Subscribed {
-                    channel_id: channel,
+                    channel_id,
                     seq,
                     rev,
                 },
                 out,
             );
-            return self.go_live(conn, channel);
+            return self.go_live(conn, heard);
         };
-        let Some(session) = self.sessions.get(conn) else {
-            return;
-        };
-        if let Some(held) = session.subscription(channel) {
-            held.state = SubscriptionState::Replaying;
-        }
+        self.set_subscription(conn, heard, SubscriptionState::Replaying);
         let replay = Replay {
-            channel,
+            heard,
             after,
             announced: false,
             reading: None,
         };
+        let session = self.sessions.get(conn).expect("who is subscribed is there");
         session.extra().replays.push_back(replay);
         self.next_of_the_past(conn, out);
     }
 
     /// From now on live frames reach the session directly.
-    pub(crate) fn go_live(&mut self, conn: ConnId, channel: ChannelId) {
-        let place = self.subscribers.join(channel, conn);
-        let held = self
-            .sessions
-            .get(conn)
-            .and_then(|session| session.subscription(channel));
-        held.expect("who goes live is subscribed").state = SubscriptionState::Live(place);
+    pub(crate) fn go_live(&mut self, conn: ConnId, heard: HeardId) {
+        let place = self.subscribers.join(heard, SessionIndex(conn.index));
+        self.set_subscription(conn, heard, SubscriptionState::Live(place));
+    }
+
+    fn set_subscription(&mut self, conn: ConnId, heard: HeardId, state: SubscriptionState) {
+        let session = SessionIndex(conn.index);
+        self.sessions.set_subscription(session, heard, state);
     }
 
     /// The commands that waited behind this SUBSCRIBE_CHANNEL, up to the next one.
@@ -206,7 +206,7 @@ impl Shard {
                 return;
             }
             let Some(command) = extra.parked.pop_front() else {
-                return session.trim();
+                return self.trim(conn);
             };
             self.carry_out(conn, command, out);
         }
@@ -214,19 +214,17 @@ impl Shard {
 
     /// UNSUBSCRIBE_CHANNEL, when its turn has come.
     pub(crate) fn unsubscribe(&mut self, conn: ConnId, channel: ChannelId, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else {
+        let Some(heard) = self.subscribers.number(channel) else {
             return;
         };
-        let held = session
-            .subscriptions
-            .iter()
-            .position(|held| held.channel == channel);
-        let Some(position) = held else { return };
-        let subscription = session.subscriptions.swap_remove(position);
-        if let Some(extra) = &mut session.extra {
-            extra.replays.retain(|replay| replay.channel != channel);
+        let Some(subscription) = self.sessions.remove_subscription(conn, heard) else {
+            return;
+        };
+        let session = self.sessions.get(conn);
+        if let Some(extra) = session.and_then(|session| session.extra.as_mut()) {
+            extra.replays.retain(|replay| replay.heard != heard);
         }
-        session.trim();
+        self.trim(conn);
         self.drop_subscription(conn, subscription, out);
         self.next_of_the_past(conn, out);
     }
@@ -238,15 +236,17 @@ impl Shard {
         subscription: Subscription,
         out: &mut Outbox,
     ) {
-        let channel = subscription.channel;
+        let heard = subscription.heard;
         match subscription.state {
             SubscriptionState::Requested(_) => {} // Abandoned when the answer comes.
-            SubscriptionState::Replaying => self.abandon(channel, out),
+            SubscriptionState::Replaying => self.abandon(heard, out),
             SubscriptionState::Live(place) => {
-                let left = self.subscribers.leave(channel, place);
+                let channel = self.subscribers.channel(heard);
+                let left = self.subscribers.leave(heard, place);
                 for (moved, place) in left.moves {
-                    assert!(moved != conn, "a session is once in a channel's list");
-                    self.move_live(moved, channel, place);
+                    let SessionIndex(index) = moved;
+                    assert!(index != conn.index, "a session is once in a channel's list");
+                    self.move_live(moved, heard, place);
                 }
                 let owner = self.channel_owner(channel);
                 self.handed_on(owner, left.released_bytes, out);
@@ -258,16 +258,14 @@ impl Shard {
     }
 
     /// A live session has another place among the listeners.
-    pub(crate) fn move_live(&mut self, conn: ConnId, channel: ChannelId, place: u32) {
-        let held = self
-            .sessions
-            .get(conn)
-            .and_then(|session| session.subscription(channel));
-        held.expect("who is live is subscribed").state = SubscriptionState::Live(place);
+    pub(crate) fn move_live(&mut self, session: SessionIndex, heard: HeardId, place: u32) {
+        let state = SubscriptionState::Live(place);
+        self.sessions.set_subscription(session, heard, state);
     }
 
-    fn abandon(&mut self, channel: ChannelId, out: &mut Outbox) {
-        if self.subscribers.abandon(channel) {
+    fn abandon(&mut self, heard: HeardId, out: &mut Outbox) {
+        let channel = self.subscribers.channel(heard);
+        if self.subscribers.abandon(heard) {
             self.unhear(channel, out);
         }
     }

@@ -7,32 +7,115 @@
 //! waits for its owner's word; from the owner's word on, live messages arrive without a gap; a
 //! channel is in the queue exactly while it is due something, and once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 use throng_protocol::{ChannelId, Rev, Seq};
 
 use crate::audience::{Audience, Head, Kept, Move, Spares, Told};
 use crate::io::{ConnId, Outbox};
+use crate::pages::Slab;
+use crate::session::SessionIndex;
 
 /// The channels that sessions of this shard hear.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    channels: HashMap<ChannelId, Heard>,
-    due: VecDeque<ChannelId>,
+    channels: Slab<Heard>,
+    /// The number of each by its id.
+    numbers: HashTable<HeardId>,
+    hasher: RandomState,
+    due: VecDeque<HeardId>,
     spares: Spares,
 }
 
-/// One channel as seen from a shard that hears it.
-#[derive(Debug, Default)]
+/// Numbers a channel in a shard while it is heard there; used again afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct HeardId(NonZeroU32);
+
+impl HeardId {
+    /// The channel at this place of the slab.
+    pub(crate) fn of(place: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    fn place(self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
+/// One channel as seen from a shard that hears it: 64 bytes.
+#[derive(Debug)]
 struct Heard {
+    channel: ChannelId,
     audience: Audience,
-    /// Sessions that wait for the owner's word or are being told the past.
-    waiting: u32,
-    /// The owner has confirmed: nothing is missed from here on.
-    registered: bool,
-    head: Head,
+    head: PackedHead,
+    waiting: Waiting,
+}
+
+/// Sessions that wait for the owner's word or are being told the past: one more than there are, so
+/// that an empty place of the slab needs no byte to say so.
+#[derive(Clone, Copy, Debug)]
+struct Waiting(NonZeroU32);
+
+impl Waiting {
+    const NOBODY: Self = Self(NonZeroU32::MIN);
+
+    fn is_nobody(self) -> bool {
+        self.0 == NonZeroU32::MIN
+    }
+
+    fn begin(&mut self) {
+        let more = self.0.checked_add(1);
+        self.0 = more.expect("a shard has fewer than 2^32 sessions");
+    }
+
+    fn end(&mut self) {
+        let less = NonZeroU32::new(self.0.get() - 1);
+        self.0 = less.expect("only who waits can stop");
+    }
+}
+
+/// The newest message and record that arrived, in 12 bytes, and whether the owner has confirmed
+/// that nothing is missed from there on: nothing is known before.
+#[derive(Clone, Copy, Debug)]
+struct PackedHead {
+    low: [u32; 2],
+    high: [u16; 2],
+}
+
+impl PackedHead {
+    /// The owner's word is still to come.
+    const UNKNOWN: Self = Self {
+        low: [u32::MAX; 2],
+        high: [u16::MAX; 2],
+    };
+
+    fn new((seq, rev): Head) -> Self {
+        let low = |number: u64| u32::try_from(number & 0xFFFF_FFFF).expect("it was cut off");
+        let high = |number: u64| u16::try_from(number >> 32).expect("2^48 are a channel's most");
+        Self {
+            low: [low(seq.0), low(rev.0)],
+            high: [high(seq.0), high(rev.0)],
+        }
+    }
+
+    fn get(self) -> Option<Head> {
+        if self.high == Self::UNKNOWN.high {
+            return None;
+        }
+        let number = |of: usize| u64::from(self.high[of]) << 32 | u64::from(self.low[of]);
+        Some((Seq(number(0)), Rev(number(1))))
+    }
+}
+
+impl Heard {
+    fn head(&self) -> Head {
+        self.head.get().unwrap_or_default()
+    }
 }
 
 /// What follows when somebody left a channel.
@@ -47,64 +130,91 @@ pub(crate) struct Left {
 }
 
 impl Subscribers {
+    /// The number of a channel that is heard here.
+    pub(crate) fn number(&self, channel: ChannelId) -> Option<HeardId> {
+        let is_it = |heard: &HeardId| self.channels.at(heard.place()).channel == channel;
+        let found = self.numbers.find(self.hasher.hash_one(channel), is_it);
+        found.copied()
+    }
+
+    /// Which channel has this number.
+    pub(crate) fn channel(&self, heard: HeardId) -> ChannelId {
+        self.channels.at(heard.place()).channel
+    }
+
     /// A session asks the owner for this channel.
-    pub(crate) fn expect(&mut self, channel: ChannelId) {
-        self.channels.entry(channel).or_default().waiting += 1;
+    pub(crate) fn expect(&mut self, channel: ChannelId) -> HeardId {
+        let heard = self.number(channel).unwrap_or_else(|| self.add(channel));
+        self.at_mut(heard).waiting.begin();
+        heard
+    }
+
+    fn add(&mut self, channel: ChannelId) -> HeardId {
+        let Self {
+            channels,
+            numbers,
+            hasher,
+            ..
+        } = self;
+        let heard = HeardId::of(channels.insert(Heard {
+            channel,
+            audience: Audience::default(),
+            head: PackedHead::UNKNOWN,
+            waiting: Waiting::NOBODY,
+        }));
+        let hash = |heard: &HeardId| hasher.hash_one(channels.at(heard.place()).channel);
+        numbers.insert_unique(hasher.hash_one(channel), heard, hash);
+        heard
     }
 
     /// The owner's word: everything after `seq` will be heard.
-    pub(crate) fn registered(&mut self, channel: ChannelId, seq: Seq, rev: Rev) {
-        let heard = self.heard(channel);
+    pub(crate) fn registered(&mut self, heard: HeardId, seq: Seq, rev: Rev) {
+        let heard = self.at_mut(heard);
+        let known = heard.head.get();
         assert!(
-            !heard.registered || heard.head.0 == seq,
+            known.is_none_or(|known| known.0 == seq),
             "nothing was missed while registered"
         );
-        heard.registered = true;
-        heard.head = (seq, rev);
+        heard.head = PackedHead::new((seq, rev));
     }
 
     /// The newest message and record that arrived here.
-    pub(crate) fn head(&mut self, channel: ChannelId) -> Head {
-        self.heard(channel).head
+    pub(crate) fn head(&self, heard: HeardId) -> Head {
+        self.channels.at(heard.place()).head()
     }
 
     /// The newest message and record that the live one at `place` has been told.
-    pub(crate) fn told(&mut self, channel: ChannelId, place: u32) -> Head {
-        let heard = self.heard(channel);
-        heard.audience.told(place).unwrap_or(heard.head)
+    pub(crate) fn told(&self, heard: HeardId, place: u32) -> Head {
+        let heard = self.channels.at(heard.place());
+        heard.audience.told(place).unwrap_or(heard.head())
     }
 
     /// One that waited goes live; returns its place.
-    pub(crate) fn join(&mut self, channel: ChannelId, conn: ConnId) -> u32 {
-        let heard = self.heard(channel);
-        assert!(
-            heard.registered && heard.waiting > 0,
-            "only who waited goes live"
-        );
-        heard.waiting -= 1;
-        heard.audience.join(conn, heard.head)
+    pub(crate) fn join(&mut self, heard: HeardId, session: SessionIndex) -> u32 {
+        let heard = self.at_mut(heard);
+        let head = heard.head.get().expect("only who waited goes live");
+        heard.waiting.end();
+        heard.audience.join(session, head)
     }
 
     /// One that waited does so no more. Returns true when the channel is not heard any longer.
-    pub(crate) fn abandon(&mut self, channel: ChannelId) -> bool {
-        let heard = self.heard(channel);
-        assert!(heard.waiting > 0, "only who waits can stop");
-        heard.waiting -= 1;
-        self.drop_if_unheard(channel)
+    pub(crate) fn abandon(&mut self, heard: HeardId) -> bool {
+        self.at_mut(heard).waiting.end();
+        self.drop_if_unheard(heard)
     }
 
     /// The live one at `place` leaves.
-    pub(crate) fn leave(&mut self, channel: ChannelId, place: u32) -> Left {
-        let heard = self.channels.get_mut(&channel).expect("it is heard");
-        let moves = heard.audience.leave(place);
+    pub(crate) fn leave(&mut self, heard: HeardId, place: u32) -> Left {
+        let audience = &mut self.channels.at_mut(heard.place()).audience;
+        let moves = audience.leave(place);
         let mut released_bytes = 0;
-        if heard.audience.is_empty() && heard.audience.is_due() {
-            released_bytes = heard.audience.give_up(&mut self.spares);
-            self.due.retain(|due| *due != channel);
+        if audience.is_empty() && audience.is_due() {
+            released_bytes = audience.give_up(&mut self.spares);
+            self.due.retain(|due| *due != heard);
         }
         Left {
             moves,
-            unheard: self.drop_if_unheard(channel),
+            unheard: self.drop_if_unheard(heard),
             released_bytes,
         }
     }
@@ -117,36 +227,37 @@ impl Subscribers {
         rev: Rev,
         frame: Bytes,
     ) -> bool {
-        let heard = self.channels.get_mut(&channel);
-        let Some(heard) = heard.filter(|heard| heard.registered) else {
+        let Some(number) = self.number(channel) else {
+            return false;
+        };
+        let heard = self.at_mut(number);
+        let Some(before) = heard.head.get() else {
             return false;
         };
         assert!(
-            seq.0 == heard.head.0.0 + 1,
+            seq.0 == before.0.0 + 1,
             "live messages arrive without a gap"
         );
-        let before = std::mem::replace(&mut heard.head, (seq, rev));
-        self.push(channel, frame, before)
+        heard.head = PackedHead::new((seq, rev));
+        self.push(number, frame, before)
     }
 
     /// Something that is not stored arrived; it is dropped where it would be late for many. Says
     /// whether it is due to anybody.
     pub(crate) fn published_typing(&mut self, channel: ChannelId, frame: Bytes) -> bool {
-        match self.channels.get(&channel) {
-            Some(heard) if !heard.audience.is_walking() => {
-                let head = heard.head;
-                self.push(channel, frame, head)
-            }
-            _ => false,
-        }
+        let Some(number) = self.number(channel) else {
+            return false;
+        };
+        let heard = self.channels.at(number.place());
+        !heard.audience.is_walking() && self.push(number, frame, heard.head())
     }
 
-    fn push(&mut self, channel: ChannelId, frame: Bytes, before: Head) -> bool {
-        let heard = self.channels.get_mut(&channel).expect("it is heard");
-        let after = heard.head;
+    fn push(&mut self, number: HeardId, frame: Bytes, before: Head) -> bool {
+        let heard = self.channels.at_mut(number.place());
+        let after = heard.head();
         let kept = heard.audience.push(frame, before, after, &mut self.spares);
         if kept == Kept::First {
-            self.due.push_back(channel);
+            self.due.push_back(number);
         }
         kept != Kept::No
     }
@@ -162,29 +273,65 @@ impl Subscribers {
         &mut self,
         slice: usize,
         moves: &mut Vec<Move>,
+        socket_of: &impl Fn(SessionIndex) -> ConnId,
         out: &mut Outbox,
-    ) -> Option<(ChannelId, Told)> {
-        let channel = self.due.pop_front()?;
-        let heard = self.channels.get_mut(&channel).expect("it is heard");
-        let told = heard.audience.walk(slice, moves, &mut self.spares, out);
-        if heard.audience.is_due() {
-            self.due.push_back(channel);
+    ) -> Option<(HeardId, Told)> {
+        let number = self.due.pop_front()?;
+        let audience = &mut self.channels.at_mut(number.place()).audience;
+        let told = audience.walk(slice, moves, &mut self.spares, socket_of, out);
+        if audience.is_due() {
+            self.due.push_back(number);
         }
-        Some((channel, told))
+        Some((number, told))
     }
 
-    fn heard(&mut self, channel: ChannelId) -> &mut Heard {
-        self.channels
-            .get_mut(&channel)
-            .expect("the channel is heard")
+    fn at_mut(&mut self, heard: HeardId) -> &mut Heard {
+        self.channels.at_mut(heard.place())
     }
 
-    fn drop_if_unheard(&mut self, channel: ChannelId) -> bool {
-        let heard = self.heard(channel);
-        let unheard = heard.audience.is_empty() && heard.waiting == 0;
+    fn drop_if_unheard(&mut self, number: HeardId) -> bool {
+        let heard = self.at_mut(number);
+        let unheard = heard.audience.is_empty() && heard.waiting.is_nobody();
         if unheard {
-            self.channels.remove(&channel);
+            let Heard { channel, .. } = self.channels.remove(number.place());
+            let hash = self.hasher.hash_one(channel);
+            let bucket = self.numbers.find_entry(hash, |found| *found == number);
+            bucket.expect("what is heard is found by its id").remove();
+            self.give_room_back();
         }
         unheard
+    }
+
+    /// A table that once was large does not stay so.
+    fn give_room_back(&mut self) {
+        let Self {
+            channels,
+            numbers,
+            hasher,
+            ..
+        } = self;
+        if numbers.capacity() > 8 * numbers.len() + 64 {
+            let hash = |heard: &HeardId| hasher.hash_one(channels.at(heard.place()).channel);
+            numbers.shrink_to(2 * numbers.len(), hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heard_channel_is_small() {
+        assert_eq!(size_of::<Option<Heard>>(), 64);
+    }
+
+    #[test]
+    fn heads_come_back_from_12_bytes() {
+        assert_eq!(PackedHead::UNKNOWN.get(), None);
+        for number in [0, 1, u64::from(u32::MAX), 1 << 32, (1 << 48) - 2] {
+            let head = (Seq(number), Rev(number / 2));
+            assert_eq!(PackedHead::new(head).get(), Some(head));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Deadlines of sessions, and the end of them all: drain.
 //!
-//! Each session has one entry in the shard's timing wheel, which asks when it fires whether
-//! something is due and goes in again. Nothing here reads a clock.
+//! A connection that has not identified has one entry in the shard's timing wheel. A session has
+//! none: a hand goes round the table of all of them six times in a heartbeat and looks at each, which
+//! costs less than moving as many entries from slot to slot. Nothing here reads a clock.
 //!
 //! Invariants: a connection that says nothing ends: after 10 s without a request head or an
-//! IDENTIFY, after 60 s without a heartbeat or pong; after a drain began no session outlives its
-//! deadline.
+//! IDENTIFY, after two heartbeats without a heartbeat or pong (and at most a sixth of one more, until the
+//! hand comes by); who heartbeats is not pinged; after a drain began no session outlives its deadline.
 
 use std::sync::LazyLock;
 
@@ -16,27 +17,25 @@ use throng_protocol::handshake::timeout_response;
 use throng_protocol::{CloseReason, Event};
 
 use crate::io::{ConnId, Outbox, Output};
-use crate::session::Stage;
+use crate::session::{SessionIndex, Stage};
 use crate::shard::Shard;
 use crate::wheel::Wheel;
-
-/// How often clients shall send HEARTBEAT, in milliseconds.
-pub(crate) const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
 
 /// Time for the request head, and again for IDENTIFY.
 const HANDSHAKE_MS: u64 = 10_000;
 
-/// Time from the handshake to READY, however long the control plane takes.
+/// Time from IDENTIFY to READY, however long the control plane takes.
 const IDENTIFY_MS: u64 = 30_000;
 
-/// How often the server pings.
-const PING_MS: u64 = 30_000;
+/// Rounds of the hand in one heartbeat.
+const ROUNDS_PER_HEARTBEAT: u64 = 6;
 
-/// Time without a heartbeat or pong after which a session ends.
-const SILENCE_MS: u64 = 60_000;
+/// Sessions that may come back in a second after a drain, the whole node's together.
+const RECONNECTS_PER_S: u64 = 5_000;
 
-/// The longest that a client is told to wait before it connects again after a drain.
-const RECONNECT_MS_MAX: u64 = 5_000;
+/// The least and the longest time over which clients are told to come back after a drain.
+const RECONNECT_MS_MIN: u64 = 5_000;
+const RECONNECT_MS_MAX: u64 = 60_000;
 
 static PING: LazyLock<Bytes> = LazyLock::new(|| encode_message(Opcode::Ping, &[]));
 
@@ -44,16 +43,23 @@ static PING: LazyLock<Bytes> = LazyLock::new(|| encode_message(Opcode::Ping, &[]
 #[derive(Debug)]
 pub(crate) struct Timers {
     wheel: Wheel<ConnId>,
+    hand: Hand,
     /// When the last session ends.
     drain_ends_ms: Option<u64>,
 }
 
-/// What is due to a session.
+/// Goes round the table of sessions.
+#[derive(Debug)]
+struct Hand {
+    /// The place that it points to.
+    at: u32,
+    /// When it was at the first place.
+    round_began_ms: u64,
+}
+
+/// What is due to a connection that has not identified.
 enum Due {
     Nothing {
-        again_ms: u64,
-    },
-    Ping {
         again_ms: u64,
     },
     Close(CloseReason),
@@ -67,6 +73,10 @@ impl Timers {
     pub(crate) fn new(now_ms: u64) -> Self {
         Self {
             wheel: Wheel::new(now_ms),
+            hand: Hand {
+                at: 0,
+                round_began_ms: now_ms,
+            },
             drain_ends_ms: None,
         }
     }
@@ -82,6 +92,22 @@ impl Timers {
     }
 }
 
+impl Hand {
+    /// Moves on to where it is to be by now, of `end` places; returns the places that it passes.
+    fn advance(&mut self, now_ms: u64, round_ms: u64, end: u32) -> std::ops::Range<u32> {
+        let passed_ms = now_ms.saturating_sub(self.round_began_ms);
+        let from = self.at;
+        if passed_ms >= round_ms {
+            self.at = 0;
+            self.round_began_ms = now_ms;
+            return from..end;
+        }
+        let to = u64::from(end) * passed_ms / round_ms;
+        self.at = u32::try_from(to).expect("it is not past the end").max(from);
+        from..self.at
+    }
+}
+
 impl Shard {
     /// Time has passed.
     pub(crate) fn tick(&mut self, out: &mut Outbox) {
@@ -91,6 +117,7 @@ impl Shard {
         for conn in fired {
             self.fire(conn, out);
         }
+        self.sweep(out);
         self.users.expire(&self.config.limits, now_ms);
         self.nonces.expire(now_ms);
         self.settle_credits(out);
@@ -99,8 +126,8 @@ impl Shard {
             .drain_ends_ms
             .is_some_and(|ends_ms| ends_ms <= now_ms)
         {
-            for conn in self.sessions.conns() {
-                self.end(conn, out);
+            for index in 0..self.sessions.end().0 {
+                self.end(SessionIndex(index), out);
             }
         }
     }
@@ -109,13 +136,6 @@ impl Shard {
         match self.due(conn) {
             Due::Gone => {}
             Due::Nothing { again_ms } => self.timers.wheel.insert(again_ms, conn),
-            Due::Ping { again_ms } => {
-                out.push(Output::Send {
-                    conn,
-                    bytes: PING.clone(),
-                });
-                self.timers.wheel.insert(again_ms, conn);
-            }
             Due::Close(reason) => self.close(conn, reason, out),
             Due::TimeOut => {
                 out.push(Output::Send {
@@ -132,27 +152,63 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else {
             return Due::Gone;
         };
-        let (begun_ms, silent_ms) = (session.since_ms, now_ms.saturating_sub(session.alive_ms));
+        let allowed_ms = match session.stage {
+            Stage::Closing | Stage::Ready => return Due::Gone,
+            Stage::Connecting | Stage::Unidentified => HANDSHAKE_MS,
+            Stage::Identifying => IDENTIFY_MS,
+        };
+        let left_ms = allowed_ms.saturating_sub(session.silent_ms(now_ms));
+        if left_ms > 0 {
+            // A session that is not READY after all is found here again.
+            let again_ms = now_ms + left_ms.min(HANDSHAKE_MS);
+            return Due::Nothing { again_ms };
+        }
         match session.stage {
-            Stage::Closing => Due::Gone,
-            Stage::Connecting | Stage::Unidentified if begun_ms + HANDSHAKE_MS > now_ms => {
-                Due::Nothing {
-                    again_ms: begun_ms + HANDSHAKE_MS,
-                }
-            }
             Stage::Connecting => Due::TimeOut,
-            Stage::Unidentified => Due::Close(CloseReason::IdentifyTimeout),
-            Stage::Identifying if begun_ms + IDENTIFY_MS <= now_ms => {
-                Due::Close(CloseReason::IdentifyTimeout)
+            _ => Due::Close(CloseReason::IdentifyTimeout),
+        }
+    }
+
+    /// Looks at the sessions that the hand passes.
+    fn sweep(&mut self, out: &mut Outbox) {
+        let round_ms = self.config.heartbeat_ms() / ROUNDS_PER_HEARTBEAT;
+        let SessionIndex(end) = self.sessions.end();
+        for index in self.timers.hand.advance(self.now_ms, round_ms, end) {
+            if let Some(conn) = self.sessions.tenant(SessionIndex(index)) {
+                self.look_after(conn, out);
             }
-            Stage::Identifying => Due::Nothing {
-                again_ms: now_ms + HANDSHAKE_MS,
-            },
-            Stage::Ready(_) if silent_ms >= SILENCE_MS => Due::Close(CloseReason::HeartbeatTimeout),
-            Stage::Ready(_) => {
-                let again_ms = (now_ms + PING_MS).min(session.alive_ms + SILENCE_MS);
-                Due::Ping { again_ms }
-            }
+        }
+    }
+
+    /// Ends a session that has said nothing for two heartbeats; pings one, once, that has for one and
+    /// a quarter.
+    fn look_after(&mut self, conn: ConnId, out: &mut Outbox) {
+        let (heartbeat_ms, now_ms) = (self.config.heartbeat_ms(), self.now_ms);
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        if session.stage != Stage::Ready {
+            return;
+        }
+        let silent_ms = session.silent_ms(now_ms);
+        if silent_ms >= 2 * heartbeat_ms {
+            return self.close(conn, CloseReason::HeartbeatTimeout, out);
+        }
+        if silent_ms >= heartbeat_ms + heartbeat_ms / 4 && !session.pinged {
+            session.pinged = true;
+            out.push(Output::Send {
+                conn,
+                bytes: PING.clone(),
+            });
+        }
+        self.trim(conn);
+    }
+
+    /// Gives back what the session needed only for a while.
+    pub(crate) fn trim(&mut self, conn: ConnId) {
+        let (rate, now_ms) = (self.config.limits.typing, self.now_ms);
+        if let Some(session) = self.sessions.get(conn) {
+            session.trim(|typing| typing.is_over(rate, now_ms));
         }
     }
 
@@ -162,16 +218,20 @@ impl Shard {
             return;
         }
         self.timers.drain_ends_ms = Some(self.now_ms + u64::from(self.config.drain_s) * 1_000);
-        for conn in self.sessions.conns() {
+        let spread_ms = self.reconnect_spread_ms();
+        for index in 0..self.sessions.end().0 {
+            let Some(conn) = self.sessions.tenant(SessionIndex(index)) else {
+                continue;
+            };
             let Some(session) = self.sessions.get(conn) else {
                 continue;
             };
             match session.stage {
                 Stage::Closing => {}
                 Stage::Connecting => self.close_socket(conn, out),
-                Stage::Unidentified | Stage::Identifying | Stage::Ready(_) => {
+                Stage::Unidentified | Stage::Identifying | Stage::Ready => {
                     let reason = "the server is shutting down".to_owned();
-                    let retry_after_ms = self.random.random_range(0..=RECONNECT_MS_MAX);
+                    let retry_after_ms = self.random.random_range(0..=spread_ms);
                     self.send(
                         conn,
                         &Event::Reconnect {
@@ -185,12 +245,19 @@ impl Shard {
         }
     }
 
-    /// The drain is over for this session.
-    fn end(&mut self, conn: ConnId, out: &mut Outbox) {
-        let Some(session) = self.sessions.get(conn) else {
+    /// Over how long the clients of this shard are told to come back, if the others have as many.
+    fn reconnect_spread_ms(&self) -> u64 {
+        let sessions = self.sessions.count() as u64 * u64::from(self.shards);
+        (sessions * 1_000 / RECONNECTS_PER_S).clamp(RECONNECT_MS_MIN, RECONNECT_MS_MAX)
+    }
+
+    /// The drain is over for the session in this place.
+    fn end(&mut self, index: SessionIndex, out: &mut Outbox) {
+        let Some(conn) = self.sessions.tenant(index) else {
             return;
         };
-        if !matches!(session.stage, Stage::Closing) {
+        let session = self.sessions.get(conn);
+        if session.is_some_and(|session| session.stage != Stage::Closing) {
             self.close(conn, CloseReason::GoingAway, out);
         }
     }
@@ -209,6 +276,28 @@ impl Shard {
             let seq = throng_protocol::Seq(nonce.seq);
             let waiters = self.nonces.stored(key, id, seq, id.timestamp_ms());
             assert!(waiters.is_empty(), "nobody waits before the start");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hand_passes_every_place_once_a_round() {
+        for (end, step_ms) in [(0, 100), (1, 100), (7, 100), (1_000, 100), (1_000, 30_000)] {
+            let mut hand = Hand {
+                at: 0,
+                round_began_ms: 0,
+            };
+            let (mut passed, mut now_ms) = (Vec::new(), 0);
+            while hand.round_began_ms == 0 {
+                now_ms += step_ms;
+                passed.extend(hand.advance(now_ms, 5_000, end));
+            }
+            assert_eq!(passed, (0..end).collect::<Vec<_>>());
+            assert_eq!(hand.at, 0);
         }
     }
 }

@@ -9,10 +9,12 @@
 pub mod hash;
 pub mod interest;
 pub mod ring;
+pub mod table;
 pub mod topic;
 pub mod topology;
 
 pub use interest::InterestTable;
 pub use ring::{NodeId, Placement, Ring, RingError, SLOTS, Slot};
+pub use table::Table;
 pub use topic::Topic;
 pub use topology::Topology;

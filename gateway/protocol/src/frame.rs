@@ -13,7 +13,7 @@ mod encode;
 mod header;
 mod mask;
 
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Incomplete};
 pub use encode::{encode_header, encode_masked, encode_message};
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};

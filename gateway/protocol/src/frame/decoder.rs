@@ -25,6 +25,19 @@ pub struct Decoder {
     ended: bool,
 }
 
+/// What a [`Decoder`] keeps between two chunks: 8 bytes, and nothing on the heap unless a frame or
+/// message is incomplete. For whoever holds very many connections.
+#[derive(Debug, Default)]
+pub struct Incomplete(Option<Box<Aside>>);
+
+impl Incomplete {
+    /// Whether a frame or message is.
+    #[must_use]
+    pub const fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 /// Where the payload of a whole item lies.
 enum Found {
     InChunk(Opcode, Range<usize>),
@@ -52,6 +65,28 @@ impl Decoder {
             masked,
             ended: false,
         }
+    }
+
+    /// Goes on where another decoder of the same side and limit has stopped.
+    #[must_use]
+    pub fn resuming(self, incomplete: Incomplete) -> Self {
+        Self {
+            aside: incomplete.0,
+            ..self
+        }
+    }
+
+    /// Stops until the next chunk comes.
+    ///
+    /// # Panics
+    /// When the last chunk was not used up, or nothing can follow it.
+    #[must_use]
+    pub fn stopped(self) -> Incomplete {
+        assert!(
+            self.delivered.is_none() && !self.ended,
+            "an item is still borrowed, or was the last"
+        );
+        Incomplete(self.aside)
     }
 
     /// The next item, or `None` when the chunk is used up; call it until then, so that what

@@ -1,0 +1,1 @@
+//! What a message allocates in the steady state.
