@@ -27,6 +27,7 @@ use crate::heads::Heads;
 use crate::history::Reads;
 use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo, RequestId};
+use crate::missed::Missed;
 use crate::nonces::Nonces;
 use crate::owner::{Waiting, Wish};
 use crate::requests::Requests;
@@ -71,6 +72,7 @@ pub struct Shard {
     pub(crate) commits: Commits,
     pub(crate) credits: Credits,
     pub(crate) reads: Reads,
+    pub(crate) missed: Missed,
 
     // The control plane.
     asks: HashMap<AskId, AskedFor>,
@@ -148,6 +150,7 @@ impl Shard {
             commits: Commits::new(limits.commit_bytes_max),
             credits: Credits::new(start.shards, limits.lane_bytes_max),
             reads: Reads::new(limits.reads_max),
+            missed: Missed::default(),
             asks: HashMap::new(),
             next_ask: 0,
             config: Rc::new(start.config),

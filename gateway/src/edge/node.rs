@@ -36,7 +36,7 @@ use super::journal::Journal;
 use super::lane::{Lanes, connect};
 use super::maintenance;
 use super::reports::{Link, Mapped};
-use super::services::{NodeServices, ToControl};
+use super::services::{NodeServices, ToControl, page_queue};
 use super::settings::EdgeSettings;
 use super::signal::on_terminate;
 use super::wake::{Bell, ShardWaker};
@@ -297,6 +297,7 @@ impl Maker {
             inbox: inbox.clone(),
             journal: Journal::start(log, id.0, inbox, Rc::clone(&link)),
             reader: Rc::new(reader),
+            pages: page_queue(),
             index,
             link,
             moving: None,
