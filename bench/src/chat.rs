@@ -352,7 +352,7 @@ fn options(args: &ChatArgs, plan: &Plan) -> Options {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     const FORM: &str = "a duration is a number and ms, s or m, for example 30s";
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')

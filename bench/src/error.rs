@@ -82,6 +82,17 @@ pub enum BenchError {
         /// Which guild.
         guild: GuildId,
     },
+    /// There is no channel for a message to all.
+    #[error(
+        "the clients share no channel: seed the users with `throng admin seed-users --everyone NAME`"
+    )]
+    NoSharedChannel,
+    /// A message did not reach all its subscribers.
+    #[error("nothing has come for a while, and {missing} deliveries are missing")]
+    Stalled {
+        /// How many.
+        missing: u64,
+    },
     /// Not all clients could be connected, subscribed or kept.
     #[error("{live} of {clients} clients connected and subscribed; the last failure: {last}")]
     NotAllLive {

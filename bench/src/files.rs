@@ -6,6 +6,7 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde::Serialize;
 
@@ -54,6 +55,27 @@ pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), BenchError
         reason = "this is the edge that writes the report"
     )]
     std::fs::write(path, json + "\n").map_err(named(path))
+}
+
+/// Prints a report and writes it, if a file was named; says how the process ends.
+#[must_use]
+pub fn conclude<R: Serialize + std::fmt::Display>(
+    report: &R,
+    json: Option<&Path>,
+    is_clean: bool,
+) -> ExitCode {
+    print!("{report}");
+    if let Some(path) = json
+        && let Err(error) = write_json(path, report)
+    {
+        eprintln!("throng-bench: {error}");
+        return ExitCode::from(2);
+    }
+    if is_clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    }
 }
 
 fn named(path: &Path) -> impl Fn(io::Error) -> BenchError {

@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, store};
+use throng_bench::{chat, echo, fanout, idle, store, storm};
 
 #[derive(Parser)]
 #[command(
@@ -25,6 +25,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Chat(chat::ChatArgs),
+    Idle(idle::IdleArgs),
+    Fanout(fanout::FanoutArgs),
+    Echo(echo::EchoArgs),
+    Storm(storm::StormArgs),
+    #[command(hide = true)]
+    RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
     #[command(hide = true)]
     StoreEngine(store::EngineArgs),
@@ -33,6 +39,11 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Chat(args) => chat::run(&args),
+        Command::Idle(args) => idle::run(&args),
+        Command::Fanout(args) => fanout::run(&args),
+        Command::Storm(args) => storm::run(&args),
+        Command::Echo(args) => echo::run(&args),
+        Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),
         Command::StoreEngine(args) => store::serve(&args),
     }

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use throng::chat::ChatArgs;
 use throng::config::ReceiveMode;
 use throng::edge::{self, NodeError};
 use throng::store_tools::{self, DlqCommand, StoreCommand};
-use throng_control::{ControlError, Seeding, seed_users};
+use throng_control::{CIRCLE_USERS_MAX, ControlError, Seeding, seed_users};
 use throng_protocol::GuildId;
 use tracing_subscriber::EnvFilter;
 
@@ -109,6 +110,12 @@ struct SeedArgs {
     /// The guild that they all join.
     #[arg(long, value_name = "ID")]
     guild: Option<GuildId>,
+    /// The name of a guild of one channel that they all join, made if there is none.
+    #[arg(long, value_name = "NAME", value_parser = guild_name)]
+    everyone: Option<String>,
+    /// Also puts neighbours into circles of so many, each with a guild of its own of 4 channels.
+    #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(u32).range(1..=i64::from(CIRCLE_USERS_MAX)))]
+    circles: Option<u32>,
     /// Days until the tokens expire.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     token_days: u32,
@@ -200,9 +207,15 @@ fn seed(args: &SeedArgs) -> Result<(), SeedError> {
     let seeding = Seeding {
         count: args.count,
         guild: args.guild,
+        everyone: args.everyone.clone(),
+        circles: args.circles,
         token_ttl_s,
     };
-    seed_users(&args.data, &seeding, &mut out)?;
+    let bar = progress(args.count);
+    seed_users(&args.data, &seeding, &mut out, |done| {
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
     let failed = |source| SeedError::Out {
         path: args.out.clone(),
         source,
@@ -214,6 +227,22 @@ fn seed(args: &SeedArgs) -> Result<(), SeedError> {
         args.out.display()
     );
     Ok(())
+}
+
+/// Is drawn where a person watches, and nowhere else.
+fn progress(accounts: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("accounts [{bar:40}] {pos}/{len} {per_sec} {eta}")
+        .expect("the template is well formed");
+    ProgressBar::new(accounts).with_style(style)
+}
+
+/// The rule of the API for names of guilds.
+fn guild_name(text: &str) -> Result<String, &'static str> {
+    let length = text.chars().count();
+    (2..=100)
+        .contains(&length)
+        .then(|| text.to_owned())
+        .ok_or("a guild's name has 2 to 100 characters")
 }
 
 /// Tokens are secrets: nobody else may read the file, even if it was there before.

@@ -59,4 +59,4 @@ pub use config::{ControlConfig, ControlLimits, PasswordCost, Rate};
 pub use control::{Control, ControlHandle};
 pub use error::ControlError;
 pub use link::{HandedOver, Inlet, OwnerOf, ShardLink};
-pub use seed::{Seeding, seed_users};
+pub use seed::{CIRCLE_CHANNELS, CIRCLE_USERS_MAX, Seeding, seed_users};

@@ -117,10 +117,11 @@ fn seed_one(stage: &Stage, token_ttl_s: u64) -> String {
     let mut out = Vec::new();
     let seeding = Seeding {
         count: 1,
-        guild: None,
         token_ttl_s,
+        ..Seeding::default()
     };
-    seed_users(&stage.dir.path().join("data"), &seeding, &mut out).unwrap();
+    let data = stage.dir.path().join("data");
+    seed_users(&data, &seeding, &mut out, |_| {}).unwrap();
     String::from_utf8(out).unwrap().trim_end().to_owned()
 }
 

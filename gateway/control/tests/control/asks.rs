@@ -37,8 +37,10 @@ fn seed(stage: &Stage, count: u64, guild: Option<GuildId>) -> Result<Vec<String>
         count,
         guild,
         token_ttl_s: 3600,
+        ..Seeding::default()
     };
-    seed_users(&stage.dir.path().join("data"), &seeding, &mut out)?;
+    let data = stage.dir.path().join("data");
+    seed_users(&data, &seeding, &mut out, |_| {})?;
     Ok(String::from_utf8(out)
         .unwrap()
         .lines()

@@ -1,0 +1,87 @@
+//! The search for the highest rate at which deliveries still come in time.
+//!
+//! It judges by the generator's clock: a message is due by the plan.
+//!
+//! Invariants: a rate counts only if every message reached all; between two probes all clients
+//! are live again.
+
+use std::time::Duration;
+
+use super::{FanoutArgs, FanoutReport, is_good};
+use crate::error::BenchError;
+use crate::idle::hold;
+use crate::swarm::crowd::Crowd;
+use crate::swarm::links::Link;
+use crate::swarm::speech::{Speech, speak};
+
+/// 99 % of the deliveries come within this, microseconds.
+pub(super) const P99_US_MAX: u64 = 100_000;
+/// Deliveries a second where the search begins.
+const FIRST_DELIVERIES_PER_S: u32 = 50_000;
+/// Each rate is this much above the last until one is too high: 3 / 2.
+const STEP: (u32, u32) = (3, 2);
+const STEPS_MAX: u32 = 20;
+/// Halvings between the last good rate and the first bad one.
+const HALVINGS: u32 = 4;
+
+/// Looks for the highest rate.
+pub(super) fn search(
+    args: &FanoutArgs,
+    crowd: &mut Crowd,
+    channel: u128,
+    report: &mut FanoutReport,
+) -> Result<(), BenchError> {
+    let mut good = 0;
+    let mut next = (FIRST_DELIVERIES_PER_S / args.subscribers).max(1);
+    for _ in 0..STEPS_MAX {
+        if !probe(args, crowd, channel, report, next)? {
+            break;
+        }
+        good = next;
+        next = (next * STEP.0 / STEP.1).max(next + 1);
+    }
+    let mut bad = next;
+    for _ in 0..HALVINGS {
+        let middle = good.midpoint(bad);
+        if middle == good || middle == 0 {
+            break;
+        }
+        if probe(args, crowd, channel, report, middle)? {
+            good = middle;
+        } else {
+            bad = middle;
+        }
+    }
+    Ok(())
+}
+
+fn probe(
+    args: &FanoutArgs,
+    crowd: &mut Crowd,
+    channel: u128,
+    report: &mut FanoutReport,
+    rate: u32,
+) -> Result<bool, BenchError> {
+    let speech = Speech {
+        rate,
+        duration: args.probe,
+        size: usize::from(args.size),
+    };
+    let spoken = speak(crowd, speech, |_, _| (Link(0), channel))?;
+    let is_good = is_good(&spoken);
+    eprintln!(
+        "{rate} messages/s: {:.0} deliveries/s, p99 {} us{}",
+        spoken.deliveries_per_s,
+        spoken.delivery_latency_us.p99,
+        if is_good { "" } else { ", too much" }
+    );
+    report.probed(rate, &spoken);
+    if is_good {
+        report.best(rate, spoken);
+    } else {
+        // Whoever was too slow comes back.
+        hold::stay(crowd, Duration::from_secs(1))?;
+        hold::come(crowd, args.subscribers, args.swarm.connect_timeout)?;
+    }
+    Ok(is_good)
+}

@@ -1,0 +1,187 @@
+//! What a fan-out run found.
+//!
+//! Names of members are relied on by others and stay.
+//!
+//! Invariants: a ratio is taken within a pair of neighbouring rounds, and then the pairs' median.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::memory::ProcessUse;
+use crate::report::Latency;
+use crate::swarm::crowd::Crowd;
+use crate::swarm::speech::{Spoken, rate};
+
+/// The report of `throng-bench fanout`.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct FanoutReport {
+    /// Subscribers of the channel.
+    pub subscribers: u32,
+    /// Closed loop: deliveries a second, median of the rounds.
+    pub deliveries_per_s: f64,
+    /// The bare loop in between: sends a second, median of the rounds.
+    pub bare_send_per_s: f64,
+    /// The first by the second, median of the pairs of rounds.
+    pub ratio: f64,
+    /// Open loop: the most deliveries a second of which 99 % came within 100 ms.
+    pub coalesced_deliveries_per_s: f64,
+    /// Messages a second of that.
+    pub coalesced_messages_per_s: u32,
+    /// Due, and not delivered, where the rate was one that holds.
+    pub lost: u64,
+    /// Delivered again.
+    pub duplicated: u64,
+    /// Delivered after a later one.
+    pub out_of_order: u64,
+    /// Due time to delivery at the best rate of the open loop, or at the one that was asked for.
+    pub delivery_latency_us: Latency,
+    /// Everything about that rate.
+    pub open: Option<Spoken>,
+    /// Bytes of a delivered frame with its header.
+    pub frame_bytes: usize,
+    /// Closed loop: processor time of the server a delivery, microseconds, median of the rounds.
+    pub server_cpu_us_per_delivery: f64,
+    /// Open loop at one rate: the same.
+    pub open_cpu_us_per_delivery: f64,
+    /// Each round's rates: the server's, the bare loop's.
+    pub rounds: Vec<[f64; 2]>,
+    /// Each rate that was tried: messages a second, deliveries a second, p99 in microseconds.
+    pub probes: Vec<(u32, f64, u64)>,
+    /// Attempts that ended, by reason.
+    pub ended: BTreeMap<String, u64>,
+    /// Events that came, those parsed whole, and those in which scanning had seen something else.
+    pub events: [u64; 3],
+    #[serde(skip)]
+    cpu_us: Vec<f64>,
+}
+
+impl FanoutReport {
+    /// A report about so many subscribers.
+    #[must_use]
+    pub fn new(subscribers: u32) -> Self {
+        Self {
+            subscribers,
+            ..Self::default()
+        }
+    }
+
+    /// Whether everything arrived once, in order.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let is_right = self.lost == 0 && self.duplicated == 0 && self.out_of_order == 0;
+        is_right && self.events[2] == 0 && self.open.iter().all(Spoken::is_clean)
+    }
+
+    pub(super) fn server_round(
+        &mut self,
+        deliveries: u64,
+        seconds: f64,
+        before: Option<ProcessUse>,
+        after: Option<ProcessUse>,
+    ) {
+        self.rounds.push([rate(deliveries, seconds), 0.0]);
+        if let (Some(before), Some(after)) = (before, after) {
+            let cpu_s = after.cpu_s - before.cpu_s;
+            self.cpu_us.push(cpu_s * 1e6 / rate(deliveries, 1.0));
+        }
+    }
+
+    pub(super) fn bare_round(&mut self, per_s: f64) {
+        if let Some(round) = self.rounds.last_mut() {
+            round[1] = per_s;
+        }
+    }
+
+    pub(super) fn cpu(
+        &mut self,
+        before: Option<ProcessUse>,
+        after: Option<ProcessUse>,
+        spoken: &Spoken,
+    ) {
+        if let (Some(before), Some(after)) = (before, after) {
+            let cpu_us = (after.cpu_s - before.cpu_s) * 1e6;
+            self.open_cpu_us_per_delivery = cpu_us / rate(spoken.deliveries.max(1), 1.0);
+        }
+    }
+
+    pub(super) fn probed(&mut self, rate: u32, spoken: &Spoken) {
+        self.duplicated += spoken.duplicated;
+        self.out_of_order += spoken.out_of_order;
+        let p99 = spoken.delivery_latency_us.p99;
+        self.probes.push((rate, spoken.deliveries_per_s, p99));
+    }
+
+    pub(super) fn best(&mut self, rate: u32, spoken: Spoken) {
+        self.coalesced_messages_per_s = rate;
+        self.coalesced_deliveries_per_s = spoken.deliveries_per_s;
+        self.delivery_latency_us = spoken.delivery_latency_us;
+        self.lost += spoken.lost;
+        self.open = Some(spoken);
+    }
+
+    pub(super) fn conclude(&mut self, crowd: &Crowd) {
+        let each = |of: fn(&[f64; 2]) -> f64| median(self.rounds.iter().map(of));
+        (self.deliveries_per_s, self.bare_send_per_s) = (each(|r| r[0]), each(|r| r[1]));
+        self.ratio = each(|r| r[0] / r[1].max(1.0));
+        self.server_cpu_us_per_delivery = median(self.cpu_us.iter().copied());
+        let tally = &crowd.people.tally;
+        self.ended = tally.ended.clone();
+        self.events = [tally.events, tally.parsed, tally.misread];
+        if let Some(ledger) = &crowd.people.ledger {
+            self.duplicated = ledger.counts().duplicated;
+            self.out_of_order = ledger.counts().out_of_order;
+        }
+    }
+}
+
+/// The middle one; 0 of none.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+impl fmt::Display for FanoutReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} subscribers, frames of {} bytes",
+            self.subscribers, self.frame_bytes
+        )?;
+        if !self.rounds.is_empty() {
+            writeln!(
+                f,
+                "closed: {:.0} deliveries/s; bare send(): {:.0}/s; ratio {:.3}; server CPU {:.2} us a delivery",
+                self.deliveries_per_s,
+                self.bare_send_per_s,
+                self.ratio,
+                self.server_cpu_us_per_delivery
+            )?;
+        }
+        if let Some(open) = &self.open {
+            write!(
+                f,
+                "open, {} messages/s: {open}",
+                self.coalesced_messages_per_s
+            )?;
+        } else if !self.probes.is_empty() {
+            writeln!(f, "open: no rate was low enough")?;
+        }
+        writeln!(
+            f,
+            "all together: lost {}, duplicated {}, out of order {}; {} events scanned, {} parsed, {} misread",
+            self.lost,
+            self.duplicated,
+            self.out_of_order,
+            self.events[0],
+            self.events[1],
+            self.events[2]
+        )?;
+        for (reason, count) in &self.ended {
+            writeln!(f, "ended: {count} {reason}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! `throng-bench idle`: how many sessions a server holds, what each costs, and that they live.
+//!
+//! It measures the server's process from outside and takes its own ends off what the kernel
+//! counts (`swarm/calibrate.rs` says how). It starts and stops no server.
+//!
+//! Invariants: what is measured begins after a warm-up that brought all that a server keeps for
+//! good; a session counts as held only while it is live; a run in which one was lost says so.
+
+mod hear;
+pub(crate) mod hold;
+mod report;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::chat::parse_duration;
+use crate::clock::pause;
+use crate::error::BenchError;
+use crate::files;
+use crate::memory::{KernelMemory, ProcessUse, Slabs, free_bytes};
+use crate::swarm::calibrate::{Calibration, SETTLE, calibrate};
+use crate::swarm::crowd::Crowd;
+use crate::swarm::options::{SwarmOptions, system};
+use crate::swarm::speech::Speech;
+use crate::target::Target;
+pub use report::IdleReport;
+
+/// Sessions of the warm-up.
+const WARM_UP_SESSIONS: u32 = 200;
+/// Heartbeats that each of them sends: together enough to have touched every receive buffer.
+const WARM_UP_HEARTBEATS: u64 = 40;
+/// Connections of the calibration: enough for its noise to vanish.
+const CALIBRATION_CONNECTIONS: u32 = 15_000;
+
+/// Holds sessions that are subscribed and send heartbeats; then, if asked, lets them hear.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 when every session was held and every message arrived, 1 when \
+    not, 2 when the run could not be made."
+)]
+pub struct IdleArgs {
+    #[command(flatten)]
+    swarm: SwarmOptions,
+    /// Sessions to hold.
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    connections: u32,
+    /// Connections begun per second.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    /// For how long.
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Leaves out what the generator's own ends cost; kernel memory is then that of both ends.
+    #[arg(long)]
+    no_calibration: bool,
+    /// After the hold, sends one message to the channel that all of them watch.
+    #[arg(long)]
+    then_broadcast: bool,
+    /// After the hold, so many messages a second to channels that not all of them watch.
+    #[arg(long)]
+    then_rate: Option<u32>,
+    /// For how long.
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    then_duration: Duration,
+    /// Bytes of the text of those messages.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+}
+
+/// Runs it and prints the report.
+#[must_use]
+pub fn run(args: &IdleArgs) -> ExitCode {
+    match measure(args) {
+        Ok(report) => files::conclude(&report, args.swarm.json.as_deref(), report.is_clean()),
+        Err(error) => {
+            eprintln!("throng-bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Memory and processor time at one moment.
+#[derive(Clone, Default, Debug)]
+struct Moment {
+    server: ProcessUse,
+    kernel: KernelMemory,
+    slabs: Slabs,
+    free: i64,
+    clock_s: f64,
+}
+
+impl Moment {
+    fn now(pid: Option<u32>, crowd: &Crowd) -> Self {
+        Self {
+            server: pid.and_then(ProcessUse::of).unwrap_or_default(),
+            kernel: KernelMemory::now(),
+            slabs: Slabs::now(),
+            free: free_bytes(),
+            clock_s: crowd.clock().seconds(),
+        }
+    }
+}
+
+fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
+    let options = &args.swarm;
+    let mut crowd = options.crowd(args.connections, args.rate, false)?;
+    if args.then_broadcast || args.then_rate.is_some() {
+        crowd.people.keep_ledger();
+    }
+    let calibration = calibrated(args)?;
+    warm_up(&mut crowd, args)?;
+    pause(SETTLE);
+    let before = Moment::now(options.pid, &crowd);
+    let connect_s = hold::come(&mut crowd, args.connections, options.connect_timeout)?;
+    hold::stay(&mut crowd, SETTLE)?;
+    let come = Moment::now(options.pid, &crowd);
+    let least = hold::stay(&mut crowd, args.duration)?;
+    let held = Moment::now(options.pid, &crowd);
+    let mut report = IdleReport::new(args.connections, &calibration);
+    report.memory(&before, &come, &held);
+    if args.then_broadcast {
+        report.broadcast = Some(hear::broadcast(&mut crowd, args.connections, args.size)?);
+    }
+    if let Some(rate) = args.then_rate {
+        let speech = Speech {
+            rate,
+            duration: args.then_duration,
+            size: args.size,
+        };
+        report.chatter = Some(hear::chatter(&mut crowd, args.connections, speech)?);
+    }
+    report.sessions(&crowd, connect_s, least);
+    Ok(report)
+}
+
+fn calibrated(args: &IdleArgs) -> Result<Calibration, BenchError> {
+    if args.no_calibration {
+        return Ok(Calibration::default());
+    }
+    let target = Target::resolve(&args.swarm.target)?;
+    let settings = args.swarm.links(&target, args.connections)?;
+    let connections = args.connections.min(CALIBRATION_CONNECTIONS);
+    let calibration = calibrate(settings, connections).map_err(system("calibrating"))?;
+    pause(SETTLE);
+    Ok(calibration)
+}
+
+/// Sessions that come, beat and leave, so that the server has what it keeps for good.
+fn warm_up(crowd: &mut Crowd, args: &IdleArgs) -> Result<(), BenchError> {
+    let sessions = args.connections.min(WARM_UP_SESSIONS);
+    hold::come(crowd, sessions, args.swarm.connect_timeout)?;
+    for _ in 0..WARM_UP_HEARTBEATS {
+        crowd.beat_all(sessions);
+        hold::stay(crowd, Duration::from_millis(20))?;
+    }
+    crowd
+        .dismiss(sessions)
+        .map_err(system("warming the server up"))
+}

@@ -1,0 +1,196 @@
+//! What an idle run found.
+//!
+//! Names of members are relied on by others and stay.
+//!
+//! Invariants: a figure per connection is a difference between two moments of the same run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Moment;
+use crate::memory::KernelMemory;
+use crate::report::Latency;
+use crate::swarm::calibrate::Calibration;
+use crate::swarm::crowd::Crowd;
+use crate::swarm::speech::Spoken;
+
+/// The report of `throng-bench idle`.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct IdleReport {
+    /// Sessions that were asked for and came.
+    pub connections: u32,
+    /// Growth of the server's resident memory, bytes a session, at the end of the hold.
+    pub user_bytes_per_connection: f64,
+    /// Growth of the kernel's memory without the generator's ends, bytes a session, at the end.
+    pub kernel_bytes_per_connection: f64,
+    /// Processor time of the server during the hold, percent of one core.
+    pub server_cpu_percent: f64,
+    /// Sessions that became live, a second, on average.
+    pub handshakes_per_s: f64,
+    /// The same two figures just after the last session came.
+    pub user_bytes_per_connection_at_start: f64,
+    /// See there.
+    pub kernel_bytes_per_connection_at_start: f64,
+    /// Growth of the kernel's memory with the generator's ends, bytes a session.
+    pub kernel_bytes_per_pair: f64,
+    /// What became of free memory: everything of both processes and the kernel, bytes a session.
+    pub all_bytes_per_pair: f64,
+    /// Where the kernel's memory grew, bytes.
+    pub kernel: KernelMemory,
+    /// How much of that others on the machine brought: files and processes. It is not counted.
+    pub kernel_foreign_bytes: f64,
+    /// Kernel objects of a session and the generator's end of it, where they may be read: how many,
+    /// and bytes of each.
+    pub objects_per_pair: BTreeMap<String, (f64, f64)>,
+    /// What the generator's own ends cost.
+    pub calibration: Calibration,
+    /// The least number of live sessions during the hold.
+    pub least_live: u64,
+    /// Live sessions that ended.
+    pub dropped: u64,
+    /// Attempts that ended, by reason.
+    pub ended: BTreeMap<String, u64>,
+    /// Errors of the server, by code.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Heartbeats sent, and answered.
+    pub heartbeats: [u64; 2],
+    /// Pings of the server that were answered.
+    pub pings: u64,
+    /// From dial to the last SUBSCRIBED.
+    pub handshake_latency_us: Latency,
+    /// Events that came, those parsed whole, and those in which scanning had seen something else.
+    pub events: [u64; 3],
+    /// How long the sessions were held, seconds.
+    pub held_s: f64,
+    /// Rings of the generator.
+    pub generator_rings: usize,
+    /// One message to the channel that all watch, if asked for.
+    pub broadcast: Option<Spoken>,
+    /// Messages to small channels, if asked for.
+    pub chatter: Option<Spoken>,
+}
+
+impl IdleReport {
+    /// A report of so many sessions.
+    #[must_use]
+    pub fn new(connections: u32, calibration: &Calibration) -> Self {
+        Self {
+            connections,
+            calibration: calibration.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether every session was held and nothing was misread.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let mut spoken = self.broadcast.iter().chain(&self.chatter);
+        self.least_live == u64::from(self.connections)
+            && self.dropped == 0
+            && self.events[2] == 0
+            && spoken.all(Spoken::is_clean)
+    }
+
+    pub(super) fn memory(&mut self, before: &Moment, come: &Moment, held: &Moment) {
+        let each = |bytes: i64| float(bytes) / f64::from(self.connections);
+        let user = |moment: &Moment| each(moment.server.resident - before.server.resident);
+        let pair = |moment: &Moment| {
+            let foreign = moment.slabs.foreign_since(&before.slabs);
+            let grown = float(moment.kernel.since(&before.kernel).sum()) - foreign;
+            grown / f64::from(self.connections)
+        };
+        let client = self.calibration.client_bytes;
+        self.user_bytes_per_connection_at_start = user(come);
+        self.kernel_bytes_per_connection_at_start = pair(come) - client;
+        self.user_bytes_per_connection = user(held);
+        self.kernel_bytes_per_pair = pair(held);
+        self.kernel_bytes_per_connection = pair(held) - client;
+        self.all_bytes_per_pair = each(before.free - held.free);
+        self.kernel = held.kernel.since(&before.kernel);
+        self.kernel_foreign_bytes = held.slabs.foreign_since(&before.slabs);
+        self.objects_per_pair = held.slabs.per(&before.slabs, self.connections);
+        self.held_s = held.clock_s - come.clock_s;
+        let cpu_s = held.server.cpu_s - come.server.cpu_s;
+        self.server_cpu_percent = 100.0 * cpu_s / self.held_s.max(0.001);
+    }
+
+    pub(super) fn sessions(&mut self, crowd: &Crowd, connect_s: f64, least_live: u64) {
+        let tally = &crowd.people.tally;
+        self.handshakes_per_s = f64::from(self.connections) / connect_s.max(0.001);
+        self.least_live = least_live;
+        self.dropped = tally.dropped;
+        self.ended = tally.ended.clone();
+        self.errors = tally.errors.clone();
+        self.heartbeats = [crowd.sent_heartbeats(), tally.heartbeat_acks];
+        self.pings = tally.pings;
+        self.handshake_latency_us = Latency::from(crowd.handshake_us());
+        self.events = [tally.events, tally.parsed, tally.misread];
+        self.generator_rings = crowd.rings();
+    }
+}
+
+impl fmt::Display for IdleReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} sessions, {:.0} handshakes/s, held {:.0} s, at least {} live",
+            self.connections, self.handshakes_per_s, self.held_s, self.least_live
+        )?;
+        writeln!(
+            f,
+            "server: {:.0} B user + {:.0} B kernel a session ({:.0} + {:.0} when all had come), {:.2} % CPU",
+            self.user_bytes_per_connection,
+            self.kernel_bytes_per_connection,
+            self.user_bytes_per_connection_at_start,
+            self.kernel_bytes_per_connection_at_start,
+            self.server_cpu_percent
+        )?;
+        writeln!(
+            f,
+            "kernel: {:.0} B a pair, {:.0} B of it the generator's; all memory: {:.0} B a pair",
+            self.kernel_bytes_per_pair, self.calibration.client_bytes, self.all_bytes_per_pair
+        )?;
+        let latency = &self.handshake_latency_us;
+        writeln!(
+            f,
+            "handshake us: p50 {} p99 {} max {}; heartbeats {} sent, {} answered; {} pings",
+            latency.p50,
+            latency.p99,
+            latency.max,
+            self.heartbeats[0],
+            self.heartbeats[1],
+            self.pings
+        )?;
+        writeln!(
+            f,
+            "events: {} scanned, {} of them parsed, {} misread",
+            self.events[0], self.events[1], self.events[2]
+        )?;
+        if let Some(spoken) = &self.broadcast {
+            write!(f, "to all: {spoken}")?;
+        }
+        if let Some(spoken) = &self.chatter {
+            write!(f, "in small channels: {spoken}")?;
+        }
+        for (reason, count) in &self.ended {
+            writeln!(f, "ended: {count} {reason}")?;
+        }
+        for (code, count) in &self.errors {
+            writeln!(f, "error: {count} {code}")?;
+        }
+        if !self.is_clean() {
+            writeln!(f, "NOT CLEAN: {} sessions were dropped", self.dropped)?;
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of a machine's memory: 53 bits are plenty"
+)]
+const fn float(bytes: i64) -> f64 {
+    bytes as f64
+}

@@ -1,0 +1,252 @@
+//! Memory and processor time as the kernel counts them, for a process and for the whole machine.
+//!
+//! It reads files below /proc and changes nothing. Who else uses the machine is counted with it: a
+//! figure is of a quiet machine.
+//!
+//! Invariants: what cannot be read is 0 or empty, and the report says so by that.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use rustix::param::{clock_ticks_per_second, page_size};
+use serde::Serialize;
+
+/// Memory that the kernel holds for itself, bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct KernelMemory {
+    /// Slab caches, large allocations included.
+    pub slab: i64,
+    /// Mappings of the kernel's own: rings and tables that do not fit a slab.
+    pub vmalloc: i64,
+    /// Page tables and kernel stacks.
+    pub tables: i64,
+    /// Pages of TCP buffers.
+    pub sockets: i64,
+}
+
+impl KernelMemory {
+    /// What is held now.
+    #[must_use]
+    pub fn now() -> Self {
+        let text = read("/proc/meminfo");
+        let kib = |name: &str| field(&text, name).unwrap_or(0) * 1024;
+        Self {
+            slab: kib("Slab:"),
+            vmalloc: kib("VmallocUsed:"),
+            tables: kib("PageTables:") + kib("KernelStack:"),
+            sockets: socket_pages() * i64::try_from(page_size()).unwrap_or(4096),
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub const fn sum(&self) -> i64 {
+        self.slab + self.vmalloc + self.tables + self.sockets
+    }
+
+    /// What came since `before`.
+    #[must_use]
+    pub const fn since(&self, before: &Self) -> Self {
+        Self {
+            slab: self.slab - before.slab,
+            vmalloc: self.vmalloc - before.vmalloc,
+            tables: self.tables - before.tables,
+            sockets: self.sockets - before.sockets,
+        }
+    }
+}
+
+/// Bytes of memory that nobody uses.
+#[must_use]
+pub fn free_bytes() -> i64 {
+    field(&read("/proc/meminfo"), "MemFree:").unwrap_or(0) * 1024
+}
+
+fn socket_pages() -> i64 {
+    let text = read("/proc/net/sockstat");
+    let line = text.lines().find(|line| line.starts_with("TCP:"));
+    let mut words = line.unwrap_or("").split_whitespace();
+    words.by_ref().find(|&word| word == "mem");
+    words.next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+/// A process.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct ProcessUse {
+    /// Resident memory, bytes.
+    pub resident: i64,
+    /// Processor time in user space and in the kernel, seconds.
+    pub cpu_s: f64,
+}
+
+impl ProcessUse {
+    /// What this process uses; none when there is no such process.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+        let exact = text.ok().and_then(|text| field(&text, "Rss:"));
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let resident = exact.or_else(|| field(&status, "VmRSS:")).unwrap_or(0) * 1024;
+        Some(Self {
+            resident,
+            cpu_s: cpu_s(pid)?,
+        })
+    }
+}
+
+/// The kernel's own count in nanoseconds, over all threads; in clock ticks where it keeps none.
+fn cpu_s(pid: u32) -> Option<f64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let mut ns = 0;
+    for task in tasks.flatten() {
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let first = text.split_whitespace().next();
+        ns += first.and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    }
+    if ns > 0 {
+        return Some(std::time::Duration::from_nanos(ns).as_secs_f64());
+    }
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold spaces; it ends with the last bracket.
+    let rest = text.rsplit_once(')')?.1;
+    let mut words = rest.split_whitespace().skip(11);
+    let mut next = || words.next()?.parse::<u32>().ok();
+    let ticks = f64::from(next()?) + f64::from(next()?);
+    let per_second = u32::try_from(clock_ticks_per_second()).unwrap_or(100);
+    Some(ticks / f64::from(per_second))
+}
+
+/// Objects of the kernel's slab caches, by name: how many, and the bytes of pages for each.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Slabs(BTreeMap<String, (f64, f64)>);
+
+/// Fewer objects for each thing than this are noise.
+const OBJECTS_MIN: f64 = 0.05;
+
+/// Caches of file systems, files' pages and processes: what others do on the machine.
+const FOREIGN: [&str; 14] = [
+    "buffer_head",
+    "radix_tree_node",
+    "inode_cache",
+    "proc_inode_cache",
+    "shmem_inode_cache",
+    "vm_area_struct",
+    "maple_node",
+    "anon_vma",
+    "anon_vma_chain",
+    "task_struct",
+    "mm_struct",
+    "pid",
+    "cred",
+    "names_cache",
+];
+const FOREIGN_STEMS: [&str; 5] = ["ext4_", "jbd2_", "btrfs_", "xfs_", "fuse_"];
+
+impl Slabs {
+    /// What is held now; empty for who may not know.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::parse(&read("/proc/slabinfo"))
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut slabs = BTreeMap::new();
+        for line in text.lines().skip(2) {
+            let mut words = line.split_whitespace();
+            let name = words.next().unwrap_or("");
+            let numbers: Vec<f64> = words.map_while(|word| word.parse().ok()).collect();
+            if let [active, _, _, per_slab, pages, ..] = numbers[..] {
+                let page_bytes = f64::from(u32::try_from(page_size()).unwrap_or(4_096));
+                let bytes = pages * page_bytes / per_slab.max(1.0);
+                slabs.insert(name.to_owned(), (active, bytes));
+            }
+        }
+        Self(slabs)
+    }
+
+    /// Objects that came since `before`, by cache, and their size; negative where some went.
+    pub fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, f64, f64)> + 'a {
+        self.0.iter().map(|(name, &(active, bytes))| {
+            let earlier = before.0.get(name).map_or(0.0, |cache| cache.0);
+            (name.as_str(), active - earlier, bytes)
+        })
+    }
+
+    /// Objects that came since `before` for each of `count` things, with the bytes of each; what is
+    /// fewer than one for 20 of them is noise.
+    #[must_use]
+    pub fn per(&self, before: &Self, count: u32) -> BTreeMap<String, (f64, f64)> {
+        let mut objects = BTreeMap::new();
+        for (name, grown, bytes) in self.since(before) {
+            let each = grown / f64::from(count.max(1));
+            if each > OBJECTS_MIN {
+                objects.insert(name.to_owned(), (each, bytes));
+            }
+        }
+        objects
+    }
+
+    /// Bytes that came since `before` in caches that no socket uses. Each socket has one directory
+    /// entry; what came beyond that are files.
+    #[must_use]
+    pub fn foreign_since(&self, before: &Self) -> f64 {
+        let mut foreign = 0.0;
+        let (mut entries, mut sockets) = ((0.0, 0.0), 0.0);
+        for (name, count, bytes) in self.since(before) {
+            match name {
+                "dentry" => entries = (count, bytes),
+                "sock_inode_cache" => sockets = count,
+                _ if FOREIGN.contains(&name)
+                    || FOREIGN_STEMS.iter().any(|stem| name.starts_with(stem)) =>
+                {
+                    foreign += count * bytes;
+                }
+                _ => {}
+            }
+        }
+        foreign + (entries.0 - sockets) * entries.1
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn field(text: &str, name: &str) -> Option<i64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_and_this_machine() {
+        let own = ProcessUse::of(std::process::id()).unwrap();
+        assert!(own.resident > 0 && own.cpu_s > 0.0);
+        assert!(KernelMemory::now().sum() > 0 && free_bytes() > 0);
+        assert_eq!(ProcessUse::of(u32::MAX), None);
+    }
+
+    #[test]
+    fn slabs_that_grew() {
+        let head = "slabinfo - version: 2.1\n# name\n";
+        let parse = |rows: &str| Slabs::parse(&format!("{head}{rows}"));
+        let before = parse(
+            "sock_inode_cache 10 20 832 19 4 : x\ndentry 5 5 192 21 1 : x\next4_x 1 1 100 40 1 : x\n",
+        );
+        let after = parse(
+            "sock_inode_cache 12 20 832 19 4 : x\ndentry 8 8 192 21 1 : x\next4_x 3 3 100 40 1 : x\n",
+        );
+        let grown: Vec<f64> = after.since(&before).map(|(_, count, _)| count).collect();
+        assert_eq!(grown, [3.0, 2.0, 2.0]);
+        let page = f64::from(u32::try_from(page_size()).unwrap());
+        let foreign = after.foreign_since(&before);
+        assert!(
+            (foreign - (2.0 * page / 40.0 + page / 21.0)).abs() < 0.01,
+            "{foreign}"
+        );
+        assert!(Slabs::default().foreign_since(&Slabs::default()).abs() < f64::EPSILON);
+    }
+}

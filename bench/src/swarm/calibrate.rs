@@ -1,0 +1,184 @@
+//! What the generator's own end of a connection costs the kernel, so that it can be taken off.
+//!
+//! Both ends of a run are on one machine, and the kernel does not say whose memory is whose. So
+//! the generator's connections are first made to a listener in its own process, whose accepted
+//! ends do nothing at all: what such an end is made of is known, and the rest is the generator's.
+//!
+//! Invariants: the connections are made exactly as in the run; the rings are there before the count
+//! begins; all of it is closed again.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use socket2::{Domain, Socket, Type};
+
+use super::buffers::BufferSizes;
+use super::links::{Happened, Link, LinkSettings, Links};
+use super::ring::{Operation, Ring};
+use crate::clock::pause;
+use crate::memory::{KernelMemory, Slabs};
+
+const MS: u64 = 1_000_000;
+/// Connections that complete ahead of `accept`.
+const PENDING_MAX: i32 = 1_024;
+/// Dials under way: fewer than may wait for `accept`.
+const UNDER_WAY_MAX: u32 = 256;
+/// How long the kernel gets to free what was closed.
+pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Caches of which each end of a connection holds one object. The last is the place in a ring's
+/// table; the kernel names it by its size.
+const OF_BOTH_ENDS: [&str; 7] = [
+    "TCP",
+    "sock_inode_cache",
+    "filp",
+    "dentry",
+    "lsm_file_cache",
+    "lsm_inode_cache",
+    "kmalloc-32",
+];
+
+/// What one connection costs the kernel, bytes.
+#[derive(Clone, Default, PartialEq, Debug, serde::Serialize)]
+pub struct Calibration {
+    /// Connections that were made for it.
+    pub connections: u32,
+    /// Both ends.
+    pub pair_bytes: f64,
+    /// The accepted end, which does nothing.
+    pub accepted_bytes: f64,
+    /// The generator's end: the rest.
+    pub client_bytes: f64,
+    /// Kernel objects of a pair, where they may be read: how many, and bytes of each.
+    pub objects_per_pair: std::collections::BTreeMap<String, (f64, f64)>,
+}
+
+/// A listener whose connections are accepted and left alone.
+struct Acceptor {
+    ring: Ring,
+    listener: Socket,
+    accepted: u32,
+    armed: bool,
+    _wake: OwnedFd,
+}
+
+impl Acceptor {
+    fn open(places: u32) -> io::Result<Self> {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        listener.listen(PENDING_MAX)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let none = BufferSizes {
+            count: 1,
+            bytes: 64,
+        };
+        Ok(Self {
+            ring: Ring::open(places, none, wake.as_fd())?,
+            listener,
+            accepted: 0,
+            armed: false,
+            _wake: wake,
+        })
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        let address = self.listener.local_addr()?.as_socket();
+        address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        if !self.armed {
+            self.ring.accept(self.listener.as_raw_fd());
+            self.armed = true;
+        }
+        self.ring.enter()?;
+        let mut completions = Vec::new();
+        self.ring.reap(&mut completions);
+        for completion in completions {
+            assert_eq!(completion.operation, Operation::Accept);
+            self.accepted += u32::from(completion.result >= 0);
+            self.armed &= completion.more;
+        }
+        Ok(())
+    }
+}
+
+/// Makes `connections` (at most what one ring holds) and counts.
+///
+/// # Errors
+/// When the system refuses sockets or rings.
+pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibration> {
+    let connections = connections.min(settings.places - 1);
+    let mut acceptor = Acceptor::open(connections + 1)?;
+    let mut links = Links::new(LinkSettings {
+        target: acceptor.address()?,
+        count: connections + 1,
+        ..settings
+    })?;
+    connect(&mut links, &mut acceptor, 0..1)?;
+    pause(SETTLE);
+    let before = (KernelMemory::now(), Slabs::now());
+    connect(&mut links, &mut acceptor, 1..connections + 1)?;
+    pause(SETTLE);
+    let after = (KernelMemory::now(), Slabs::now());
+    let grown = float(after.0.since(&before.0).sum()) - after.1.foreign_since(&before.1);
+    let pair_bytes = grown / f64::from(connections.max(1));
+    let mut calibration = Calibration {
+        connections,
+        pair_bytes,
+        objects_per_pair: after.1.per(&before.1, connections),
+        ..Calibration::default()
+    };
+    calibration.accepted_bytes = accepted_bytes(&calibration);
+    calibration.client_bytes = pair_bytes - calibration.accepted_bytes;
+    Ok(calibration)
+}
+
+/// What both ends have is halved; the rest is the generator's: its poll, its local port. Where
+/// objects may not be read, half of the pair.
+fn accepted_bytes(calibration: &Calibration) -> f64 {
+    let objects = &calibration.objects_per_pair;
+    let half = |name: &&str| objects.get(*name).map(|(count, bytes)| count / 2.0 * bytes);
+    let halves: f64 = OF_BOTH_ENDS.iter().filter_map(half).sum();
+    if objects.contains_key("TCP") {
+        halves
+    } else {
+        calibration.pair_bytes / 2.0
+    }
+}
+
+fn connect(
+    links: &mut Links,
+    acceptor: &mut Acceptor,
+    range: std::ops::Range<u32>,
+) -> io::Result<()> {
+    let mut next = range.start;
+    let mut up = range.start;
+    let mut happened = Vec::new();
+    while up < range.end || acceptor.accepted < range.end {
+        while next < range.end && next - up < UNDER_WAY_MAX {
+            links.dial(Link(next))?;
+            next += 1;
+        }
+        acceptor.turn()?;
+        links.exchange(MS, &mut happened)?;
+        for happening in happened.drain(..) {
+            match happening {
+                Happened::Up(_) => up += 1,
+                Happened::Ended(..) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Happened::Received { link, buffer, .. } => links.give_back(link, buffer),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of a machine's memory: 53 bits are plenty"
+)]
+const fn float(bytes: i64) -> f64 {
+    bytes as f64
+}
