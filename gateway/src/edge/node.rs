@@ -29,7 +29,7 @@ use throng_storage_engine::{
 
 use super::clock::NodeClock;
 use super::error::EdgeError;
-use super::executor::{ShardParts, Shards};
+use super::executor::{ShardParts, Shards, random_seed};
 use super::http::TakeOver;
 use super::inbox::Inbox;
 use super::journal::Journal;
@@ -488,13 +488,4 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
         linger_ms_max: LINGER_MS,
         ..EdgeSettings::new(listen, shards)
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge is where randomness comes from"
-)]
-fn random_seed() -> u64 {
-    use rand::RngExt;
-    rand::rng().random()
 }
