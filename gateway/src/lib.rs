@@ -39,9 +39,11 @@ pub mod compression;
 pub mod egress;
 mod fanout;
 pub mod heads;
+pub mod spool;
 mod subscribers;
 
 mod history;
+mod missed;
 mod replay;
 
 mod timers;
