@@ -18,7 +18,7 @@ use super::buffers::BufferSizes;
 use super::links::{Happened, Link, LinkSettings, Links};
 use super::ring::{Operation, Ring};
 use crate::clock::pause;
-use crate::memory::{KernelMemory, Slabs};
+use crate::memory::Kernel;
 
 const MS: u64 = 1_000_000;
 /// Connections that complete ahead of `accept`.
@@ -115,20 +115,20 @@ pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibra
     let mut links = Links::new(LinkSettings {
         target: acceptor.address()?,
         count: connections + 1,
+        is_abortive: true,
         ..settings
     })?;
     connect(&mut links, &mut acceptor, 0..1)?;
     pause(SETTLE);
-    let before = (KernelMemory::now(), Slabs::now());
+    let before = Kernel::now();
     connect(&mut links, &mut acceptor, 1..connections + 1)?;
     pause(SETTLE);
-    let after = (KernelMemory::now(), Slabs::now());
-    let grown = float(after.0.since(&before.0).sum()) - after.1.foreign_since(&before.1);
-    let pair_bytes = grown / f64::from(connections.max(1));
+    let after = Kernel::now();
+    let pair_bytes = after.since(&before) / f64::from(connections.max(1));
     let mut calibration = Calibration {
         connections,
         pair_bytes,
-        objects_per_pair: after.1.per(&before.1, connections),
+        objects_per_pair: after.objects(&before, connections),
         ..Calibration::default()
     };
     calibration.accepted_bytes = accepted_bytes(&calibration);
@@ -173,12 +173,4 @@ fn connect(
         }
     }
     Ok(())
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes of a machine's memory: 53 bits are plenty"
-)]
-const fn float(bytes: i64) -> f64 {
-    bytes as f64
 }
