@@ -116,6 +116,12 @@ fn cpu_s(pid: u32) -> Option<f64> {
     Some(ticks / f64::from(per_second))
 }
 
+/// TCP sockets that there are, in whatever state.
+#[must_use]
+pub fn sockets() -> i64 {
+    socket_field("alloc")
+}
+
 /// Connections that are closed and still remembered (TIME_WAIT).
 #[must_use]
 pub fn lingering() -> i64 {
@@ -170,7 +176,7 @@ impl Slabs {
             if let [active, _, _, per_slab, pages, ..] = numbers[..] {
                 let bytes = pages * page_bytes / per_slab.max(1.0);
                 slabs.caches.insert(name.to_owned(), (active, bytes));
-                let held = slabdata.split_whitespace().nth(2);
+                let held = slabdata.split_whitespace().nth(1);
                 let held = held.and_then(|held| held.parse::<f64>().ok());
                 slabs.pages += held.unwrap_or(0.0) * pages * page_bytes;
             }

@@ -10,6 +10,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Socket, Type};
@@ -18,7 +19,7 @@ use super::buffers::BufferSizes;
 use super::links::{Happened, Link, LinkSettings, Links};
 use super::ring::{Operation, Ring};
 use crate::clock::pause;
-use crate::memory::Kernel;
+use crate::memory::{Kernel, sockets};
 
 const MS: u64 = 1_000_000;
 /// Connections that complete ahead of `accept`.
@@ -26,7 +27,11 @@ const PENDING_MAX: i32 = 1_024;
 /// Dials under way: fewer than may wait for `accept`.
 const UNDER_WAY_MAX: u32 = 256;
 /// How long the kernel gets to free what was closed.
-pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
+pub const SETTLE: Duration = Duration::from_secs(2);
+/// How long it may take until the sockets of a ring that is gone are gone, too.
+const CLOSING_S_MAX: u32 = 60;
+/// Sockets of others that may have come meanwhile.
+const OTHERS_MAX: i64 = 100;
 
 /// Caches of which each end of a connection holds one object. The last is the place in a ring's
 /// table; the kernel names it by its size.
@@ -111,6 +116,7 @@ impl Acceptor {
 /// When the system refuses sockets or rings.
 pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibration> {
     let connections = connections.min(settings.places - 1);
+    let others = sockets();
     let mut acceptor = Acceptor::open(connections + 1)?;
     let mut links = Links::new(LinkSettings {
         target: acceptor.address()?,
@@ -131,6 +137,14 @@ pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibra
         objects_per_pair: after.objects(&before, connections),
         ..Calibration::default()
     };
+    drop((links, acceptor));
+    // The kernel closes what a ring held when it gets to it.
+    for _ in 0..CLOSING_S_MAX {
+        pause(Duration::from_secs(1));
+        if sockets() <= others + OTHERS_MAX {
+            break;
+        }
+    }
     calibration.accepted_bytes = accepted_bytes(&calibration);
     calibration.client_bytes = pair_bytes - calibration.accepted_bytes;
     Ok(calibration)
