@@ -139,8 +139,10 @@ pub struct Slabs {
 /// Fewer objects for each thing than this are noise.
 const OBJECTS_MIN: f64 = 0.05;
 
-/// Caches of file systems, files' pages and processes: what others do on the machine.
-const FOREIGN: [&str; 14] = [
+/// Caches of file systems, files' pages and processes, and of connections that are no more: what
+/// others do on the machine, or did.
+const FOREIGN: [&str; 15] = [
+    "tw_sock_TCP",
     "buffer_head",
     "radix_tree_node",
     "inode_cache",

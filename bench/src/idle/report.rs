@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Moment;
 use crate::memory::KernelMemory;
 use crate::report::Latency;
-use crate::swarm::calibrate::Calibration;
+use crate::swarm::calibrate::{Calibration, Objects, is_quiet};
 use crate::swarm::crowd::Crowd;
 use crate::swarm::speech::Spoken;
 
@@ -45,8 +45,12 @@ pub struct IdleReport {
     pub server_cpu_percent_at_start: f64,
     /// Kernel objects of a session and the generator's end of it, where they may be read: how many,
     /// and bytes of each.
-    pub objects_per_pair: BTreeMap<String, (f64, f64)>,
-    /// What the generator's own ends cost.
+    pub objects_per_pair: Objects,
+    /// Whether sockets of others came or went meanwhile: then the figures of memory mean nothing.
+    pub is_disturbed: bool,
+    /// What the generator's own ends cost, bytes a session.
+    pub generator_bytes_per_connection: f64,
+    /// How that was found.
     pub calibration: Calibration,
     /// The least number of live sessions during the hold.
     pub least_live: u64,
@@ -100,7 +104,10 @@ impl IdleReport {
         let user = |moment: &Moment| each(moment.server.resident - before.server.resident);
         let pair =
             |moment: &Moment| moment.kernel.since(&before.kernel) / f64::from(self.connections);
-        let client = self.calibration.client_bytes;
+        self.objects_per_pair = held.kernel.objects(&before.kernel, self.connections);
+        self.is_disturbed = !is_quiet(&self.objects_per_pair);
+        let client = self.calibration.client_bytes_beside(&self.objects_per_pair);
+        self.generator_bytes_per_connection = client;
         self.user_bytes_per_connection_at_start = user(come);
         self.kernel_bytes_per_connection_at_start = pair(come) - client;
         self.user_bytes_per_connection = user(held);
@@ -108,7 +115,6 @@ impl IdleReport {
         self.kernel_bytes_per_connection = pair(held) - client;
         self.all_bytes_per_pair = each(before.free - held.free);
         self.kernel_pages = held.kernel.pages_since(&before.kernel);
-        self.objects_per_pair = held.kernel.objects(&before.kernel, self.connections);
         let cpu = |from: &Moment, to: &Moment| {
             let seconds = to.clock_s - from.clock_s;
             100.0 * (to.own_cpu.saturating_sub(from.own_cpu)).as_secs_f64() / seconds.max(0.001)
@@ -156,7 +162,9 @@ impl fmt::Display for IdleReport {
         writeln!(
             f,
             "kernel: {:.0} B a pair, {:.0} B of it the generator's; all memory: {:.0} B a pair",
-            self.kernel_bytes_per_pair, self.calibration.client_bytes, self.all_bytes_per_pair
+            self.kernel_bytes_per_pair,
+            self.generator_bytes_per_connection,
+            self.all_bytes_per_pair
         )?;
         writeln!(
             f,
@@ -192,6 +200,12 @@ impl fmt::Display for IdleReport {
         }
         for (code, count) in &self.errors {
             writeln!(f, "error: {count} {code}")?;
+        }
+        if self.is_disturbed {
+            writeln!(
+                f,
+                "DISTURBED: others' sockets came or went; memory figures mean nothing"
+            )?;
         }
         if !self.is_clean() {
             writeln!(f, "NOT CLEAN: {} sessions were dropped", self.dropped)?;

@@ -7,6 +7,7 @@
 //! Invariants: the connections are made exactly as in the run; the rings are there before the count
 //! begins; all of it is closed again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -45,6 +46,12 @@ const OF_BOTH_ENDS: [&str; 7] = [
     "kmalloc-32",
 ];
 
+/// Caches of local ports. The kernel merges caches of one size and names them by one of them.
+const PORTS: [&str; 3] = ["tcp_bind_bucket", "tcp_bind2_bucket", "eventpoll_epi"];
+
+/// Objects of the kernel for each pair: how many, and bytes of each, by cache.
+pub type Objects = BTreeMap<String, (f64, f64)>;
+
 /// What one connection costs the kernel, bytes.
 #[derive(Clone, Default, PartialEq, Debug, serde::Serialize)]
 pub struct Calibration {
@@ -57,7 +64,33 @@ pub struct Calibration {
     /// The generator's end: the rest.
     pub client_bytes: f64,
     /// Kernel objects of a pair, where they may be read: how many, and bytes of each.
-    pub objects_per_pair: std::collections::BTreeMap<String, (f64, f64)>,
+    pub objects_per_pair: Objects,
+}
+
+impl Calibration {
+    /// The generator's end in a run whose pairs have these objects. A local port is shared by
+    /// connections from different addresses, so ports are counted where they are.
+    #[must_use]
+    pub fn client_bytes_beside(&self, objects: &Objects) -> f64 {
+        if objects.is_empty() {
+            return self.client_bytes;
+        }
+        self.client_bytes - ports(&self.objects_per_pair) + ports(objects)
+    }
+}
+
+/// Bytes of local ports: only the generator has any.
+fn ports(objects: &Objects) -> f64 {
+    let bytes = |name: &&str| objects.get(*name).map(|(count, bytes)| count * bytes);
+    PORTS.iter().filter_map(bytes).sum()
+}
+
+/// Whether a run's pairs have two sockets each; otherwise somebody else's came or went.
+#[must_use]
+pub fn is_quiet(objects: &Objects) -> bool {
+    const SOCKETS_OFF_MAX: f64 = 0.03;
+    let sockets = objects.get("TCP").map_or(0.0, |(count, _)| *count);
+    objects.is_empty() || (sockets - 2.0).abs() < SOCKETS_OFF_MAX
 }
 
 /// A listener whose connections are accepted and left alone.
