@@ -10,6 +10,7 @@
 //! order of its commits; one step tells fewer than two slices of listeners.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use throng_protocol::{ChannelId, Rev, Seq};
 
 use crate::audience::{Move, Told};
@@ -106,7 +107,7 @@ impl Shard {
             ..
         } = pending;
         self.credits.release(&reserved, frame.len() as u64);
-        let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
+        let shards = self.interested(channel);
         for shard in shards {
             self.credits.sent(shard, frame.len() as u64);
             let frame = frame.clone();
@@ -123,9 +124,14 @@ impl Shard {
         }
     }
 
+    /// The shards that hear a channel.
+    fn interested(&self, channel: ChannelId) -> SmallVec<[ShardId; 8]> {
+        self.interest.shards(&topic(channel)).map(ShardId).collect()
+    }
+
     /// Somebody types: tell who listens, unless a lane is full.
     pub(crate) fn publish_typing(&mut self, channel: ChannelId, frame: Bytes, out: &mut Outbox) {
-        let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
+        let shards = self.interested(channel);
         for shard in shards {
             if !self.credits.has(shard, frame.len() as u64) {
                 continue;

@@ -19,9 +19,6 @@ const REQUEST: &[u8] = b"GET /gateway HTTP/1.1\r\nHost: throng.example\r\nUpgrad
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// Time between two heartbeats.
-const HEARTBEAT_US: u64 = 30_000_000;
-
 impl World {
     /// A client's next turn; earlier plans are void.
     pub(crate) fn client_turn(&mut self, client: usize, after_us: u64) {
@@ -174,10 +171,11 @@ impl World {
 
     fn stay_alive(&mut self, client: usize) {
         let held = &mut self.clients[client];
-        if held.kind == Kind::Silent || self.now_us < held.wire.heartbeat_us {
+        let never = matches!(held.kind, Kind::Silent | Kind::Ponger);
+        if never || self.now_us < held.wire.heartbeat_us {
             return;
         }
-        held.wire.heartbeat_us = self.now_us + HEARTBEAT_US;
+        held.wire.heartbeat_us = self.now_us + held.wire.heartbeat_every_us;
         held.wire.acks_due += 1;
         self.say(client, &Command::Heartbeat);
     }
