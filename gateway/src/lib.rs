@@ -42,6 +42,7 @@ pub mod spool;
 mod subscribers;
 
 mod history;
+mod missed;
 mod replay;
 
 mod timers;

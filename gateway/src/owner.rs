@@ -284,7 +284,9 @@ impl Shard {
         let bytes = frame.len() as u64;
         let fits = self.nonces.has_room()
             && self.commits.has_room(&record)
-            && shards.iter().all(|&shard| self.credits.has(shard, bytes));
+            && shards
+                .iter()
+                .all(|&shard| self.credits.admits(request.channel, shard, bytes));
         if !fits {
             self.uncount(&request, out);
             return self.refuse(request.reply_to, Refusal::UNAVAILABLE, out);

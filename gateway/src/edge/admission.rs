@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::memory::MemoryGate;
 use super::operation::Completion;
+use super::plan::RingPlan;
 use super::socket::{Bit, Socket, State};
 use super::sockets::{Happened, Sockets};
 use crate::io::ConnId;
@@ -43,7 +44,9 @@ pub(super) struct Admission {
     /// The kernel lacked something: not again before the next tick.
     failed: bool,
     /// No ring could be opened; said once.
-    warned: bool,
+    ring_warned: bool,
+    /// Nobody could be accepted; said once until somebody was.
+    accept_warned: bool,
     ended: bool,
     /// Places of those that are being told no.
     refused: HashSet<u32>,
@@ -51,24 +54,22 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Lets in up to `connections_max`, as long as `memory` allows it.
-    pub(super) fn new(
-        connections_max: u32,
-        refusals_max: u32,
-        places: u32,
-        memory: MemoryGate,
-        seed: u64,
-    ) -> Self {
+    /// Lets in as many as planned, as long as `memory` allows it.
+    pub(super) fn new(plan: RingPlan, refusals_max: u32, memory: MemoryGate, seed: u64) -> Self {
         Self {
-            connections_max,
+            connections_max: plan.connections_max,
             refusals_max,
-            accepts_max: ACCEPTS_MAX.min(places / 4).min(refusals_max).max(1),
+            accepts_max: ACCEPTS_MAX
+                .min(plan.size.places / 4)
+                .min(refusals_max)
+                .max(1),
             memory,
             answers: RETRY_AFTER_S.map(answer).collect(),
             random: StdRng::seed_from_u64(seed),
             accepting: 0,
             failed: false,
-            warned: false,
+            ring_warned: false,
+            accept_warned: false,
             ended: false,
             refused: HashSet::new(),
             deadlines: VecDeque::new(),
@@ -84,6 +85,18 @@ impl Admission {
     pub(super) fn gone(&mut self, conn: ConnId) {
         if !self.refused.is_empty() {
             self.refused.remove(&conn.index);
+        }
+    }
+
+    /// The peer went before it was accepted, or nobody can be accepted for a while.
+    fn accept_failed(&mut self, error: i32) {
+        if matches!(error, libc::ECANCELED | libc::ECONNABORTED | libc::EINTR) {
+            return;
+        }
+        self.failed = true;
+        if !std::mem::replace(&mut self.accept_warned, true) {
+            let error = std::io::Error::from_raw_os_error(error);
+            tracing::warn!(%error, "nobody can be accepted for now");
         }
     }
 
@@ -129,7 +142,7 @@ impl Sockets {
             }
             Err(error) => {
                 admission.failed = true;
-                if !std::mem::replace(&mut admission.warned, true) {
+                if !std::mem::replace(&mut admission.ring_warned, true) {
                     tracing::warn!(%error, "no further ring of sockets: those who come get 503");
                 }
             }
@@ -159,10 +172,10 @@ impl Sockets {
         self.admission.accepting -= 1;
         let Ok(slot) = u32::try_from(completion.result) else {
             self.rings.give_back(completion.conn);
-            let passing = [-libc::ECANCELED, -libc::ECONNABORTED, -libc::EINTR];
-            self.admission.failed |= !passing.contains(&completion.result);
+            self.admission.accept_failed(-completion.result);
             return None;
         };
+        self.admission.accept_warned = false;
         let conn = self.move_in(completion.conn.index + slot);
         self.start_receiving(conn);
         if self.admission.ended {

@@ -25,17 +25,14 @@ use super::error::EdgeError;
 use super::http::TakeOver;
 use super::listen;
 use super::memory::{MemoryGate, MemoryWatch, connections_that_fit};
-use super::operation::PLACES_MAX;
+use super::plan::RingPlan;
 use super::pump::{Pump, Services};
-use super::ring::RingSize;
-use super::rings::{RingPlan, Rings};
+use super::rings::Rings;
 use super::settings::EdgeSettings;
 use super::sockets::{SocketLimits, Sockets};
 use super::wake::{Bell, ShardWaker, Sleeper};
 use crate::io::{Application, ShardId};
 
-/// The kernel's largest table of sockets.
-const RING_PLACES_MAX: u32 = 1 << 20;
 /// Entries of each of glommio's own rings, which only carry file I/O.
 const FILE_RING_DEPTH: usize = 64;
 
@@ -335,8 +332,9 @@ where
             shard: shard.0,
             source: source.into(),
         })?;
-    let connections_max = connections_max(&settings);
-    let plan = plan(&settings, connections_max);
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let fitting = connections_that_fit(settings.shards);
+    let plan = RingPlan::new(&settings, fitting, descriptors);
     let rings = open_rings(plan, &waker).await?;
     let sleeper = Sleeper::new(waker, bell.clone())?;
     // The executor's thread may wait here: it has nothing else to do yet.
@@ -345,13 +343,7 @@ where
     if go.recv().is_err() {
         return Ok(());
     }
-    let admission = Admission::new(
-        connections_max,
-        settings.refusals_max,
-        plan.size.places,
-        memory,
-        random_seed(),
-    );
+    let admission = Admission::new(plan, settings.refusals_max, memory, random_seed());
     let limits = SocketLimits {
         mode: settings.mode,
         backlog_bytes_max: settings.backlog_bytes_max,
@@ -389,44 +381,12 @@ async fn open_rings(plan: RingPlan, waker: &ShardWaker) -> Result<Rings, EdgeErr
     unreachable!("the last attempt returns")
 }
 
-/// Connections of one shard: as configured, or as the memory would hold.
-fn connections_max(settings: &EdgeSettings) -> u32 {
-    let connections = match settings.connections_max {
-        0 => connections_that_fit(settings.shards),
-        configured => configured,
-    };
-    connections.clamp(1, PLACES_MAX / 2)
-}
-
-/// The rings for so many connections: one, if the descriptor limit allows so large a table.
-fn plan(settings: &EdgeSettings, connections_max: u32) -> RingPlan {
-    let needed = connections_max.saturating_add(settings.refusals_max);
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let wanted = match settings.ring_places {
-        0 => needed,
-        configured => configured,
-    };
-    let places = u32::try_from(limit)
-        .unwrap_or(u32::MAX)
-        .min(wanted)
-        .clamp(1, RING_PLACES_MAX);
-    let size = RingSize {
-        places,
-        completions: settings.completions,
-        receive_buffers: settings.receive_buffers,
-        receive_buffer_bytes: settings.receive_buffer_bytes,
-    };
-    RingPlan {
-        size,
-        rings_max: needed.div_ceil(places) as usize,
-    }
-}
-
+/// A seed that nobody can guess.
 #[expect(
     clippy::disallowed_methods,
     reason = "the edge is where randomness comes from"
 )]
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     use rand::RngExt;
     rand::rng().random()
 }

@@ -23,6 +23,7 @@ mod maintenance;
 mod memory;
 mod node;
 mod operation;
+mod plan;
 mod pump;
 mod reports;
 mod ring;

@@ -29,14 +29,14 @@ use throng_storage_engine::{
 
 use super::clock::NodeClock;
 use super::error::EdgeError;
-use super::executor::{ShardParts, Shards};
+use super::executor::{ShardParts, Shards, random_seed};
 use super::http::TakeOver;
 use super::inbox::Inbox;
 use super::journal::Journal;
 use super::lane::{Lanes, connect};
 use super::maintenance;
 use super::reports::{Link, Mapped};
-use super::services::{NodeServices, ToControl};
+use super::services::{NodeServices, ToControl, page_queue};
 use super::settings::EdgeSettings;
 use super::signal::on_terminate;
 use super::wake::{Bell, ShardWaker};
@@ -297,6 +297,7 @@ impl Maker {
             inbox: inbox.clone(),
             journal: Journal::start(log, id.0, inbox, Rc::clone(&link)),
             reader: Rc::new(reader),
+            pages: page_queue(),
             index,
             link,
             moving: None,
@@ -487,13 +488,4 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
         linger_ms_max: LINGER_MS,
         ..EdgeSettings::new(listen, shards)
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge is where randomness comes from"
-)]
-fn random_seed() -> u64 {
-    use rand::RngExt;
-    rand::rng().random()
 }

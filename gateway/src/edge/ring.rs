@@ -39,7 +39,7 @@ pub(super) struct Ring {
 }
 
 /// How large a ring is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RingSize {
     /// Sockets in its table: 8 bytes each.
     pub(super) places: u32,

@@ -14,7 +14,8 @@ use std::ops::{Index, IndexMut};
 
 use super::error::EdgeError;
 use super::operation::Completion;
-use super::ring::{Ring, RingSize};
+use super::plan::RingPlan;
+use super::ring::Ring;
 use super::wake::ShardWaker;
 use crate::io::ConnId;
 
@@ -22,15 +23,6 @@ use crate::io::ConnId;
 /// Where they do not suffice for what arrives in one turn, the rest arrives in the next.
 const LATER_RECEIVE_BUFFERS: u16 = 256;
 const LATER_RECEIVE_BUFFER_BYTES: u32 = 2_048;
-
-/// How many rings a shard may open, and how large each is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RingPlan {
-    /// The first ring; the later ones have the same table and smaller buffers.
-    pub(super) size: RingSize,
-    /// Rings that suffice for all sockets.
-    pub(super) rings_max: usize,
-}
 
 /// The rings of one shard.
 pub(super) struct Rings {

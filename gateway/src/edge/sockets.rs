@@ -84,8 +84,8 @@ impl Sockets {
         take_over: TakeOver,
     ) -> Self {
         Self {
+            table: Vec::with_capacity(rings.places() as usize),
             rings,
-            table: Vec::new(),
             listener: Some(listener),
             limits,
             live: 0,

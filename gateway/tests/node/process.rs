@@ -62,12 +62,14 @@ impl Launch {
         }
     }
 
-    /// `throng serve` on a free port with two shards, and no limit on what users do how often.
+    /// `throng serve` on a free port with two shards, and no limit on what users do how often,
+    /// however little memory others leave.
     pub(crate) fn serve(data: &Path) -> Self {
         Self::new(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .set("SHARDS", "2")
             .set("DRAIN_S", "1")
+            .set("MEMORY_RESERVE_BYTES", "1")
             .set("STORE__SEGMENT_BYTES", SEGMENT_BYTES)
             .set("LIMITS__MESSAGE__COUNT", "0")
             .set("LIMITS__IDENTIFY__COUNT", "0")

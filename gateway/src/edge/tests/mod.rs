@@ -56,6 +56,8 @@ fn run<A: Application + 'static, S: Services + 'static>(
 ) {
     let mut settings = EdgeSettings::new("127.0.0.1:0".parse().unwrap(), 1);
     (settings.mode, settings.connections_max) = (mode, 1_100);
+    // Whatever else runs on this machine.
+    settings.memory_reserve_bytes = 1;
     change(&mut settings);
     let wakers: Vec<_> = (0..settings.shards)
         .map(|_| ShardWaker::new().unwrap())
