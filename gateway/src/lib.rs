@@ -52,5 +52,8 @@ pub mod wheel;
 pub mod echo;
 pub mod edge;
 
+#[cfg(test)]
+mod footprint;
+
 pub mod chat;
 pub mod store_tools;
