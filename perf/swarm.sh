@@ -5,6 +5,8 @@
 # It never tunes the server beyond what SETTINGS (THRONG_* variables) says: the configuration lifts
 # limits only, everything is synced unless SETTINGS says otherwise.
 #
+# CORE pins the server to one core, for SHARDS=1.
+#
 # Invariants: the data directory is new and removed at the end; the exit status is the generator's.
 set -euo pipefail
 source "$(dirname "$0")/server.sh"
@@ -20,10 +22,17 @@ mkdir -p "$out"
 data=$(mktemp -d)
 trap 'leave_nothing; rm -rf "$data"' EXIT
 for setting in $SETTINGS; do export "${setting?}"; done
-"$SERVER" admin seed-users --data "$data" --count "$SESSIONS" --everyone all --circles 4 --out "$data/tokens" >/dev/null
-start_server "$out" serve --config "$perf/bench.toml" --data "$data" --shards "$SHARDS"
+if [[ $command == echo ]]; then
+    start_server "$out" echo --shards "$SHARDS"
+    target=(--target "http://$address")
+else
+    "$SERVER" admin seed-users --data "$data" --count "$SESSIONS" --everyone lobby --circles 4 --out "$data/tokens" >/dev/null
+    start_server "$out" serve --config "$perf/bench.toml" --data "$data" --shards "$SHARDS"
+    target=(--target "http://$address" --tokens "$data/tokens")
+fi
+[[ -z ${CORE:-} ]] || taskset -acp "$CORE" "$server_pid" >/dev/null
 status=0
-"$BENCH" "$command" --target "http://$address" --tokens "$data/tokens" --pid "$server_pid" \
+"$BENCH" "$command" "${target[@]}" --pid "$server_pid" \
     --json "$out/$NAME.json" "$@" >"$out/$NAME.txt" 2>"$out/$NAME-progress.txt" &
 bench_pid=$!
 wait "$bench_pid" || status=$?

@@ -16,13 +16,13 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::chat::parse_duration;
-use crate::clock::pause;
+use crate::clock::{pause, thread_cpu};
 use crate::error::BenchError;
 use crate::files;
-use crate::memory::{KernelMemory, ProcessUse, Slabs, free_bytes};
+use crate::memory::{Kernel, ProcessUse, free_bytes, lingering};
 use crate::swarm::calibrate::{Calibration, SETTLE, calibrate};
 use crate::swarm::crowd::Crowd;
-use crate::swarm::options::{SwarmOptions, system};
+use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::speech::Speech;
 use crate::target::Target;
 pub use report::IdleReport;
@@ -31,6 +31,8 @@ pub use report::IdleReport;
 const WARM_UP_SESSIONS: u32 = 200;
 /// Heartbeats that each of them sends: together enough to have touched every receive buffer.
 const WARM_UP_HEARTBEATS: u64 = 40;
+/// TIME_WAIT lasts a minute.
+const FORGET_S_MAX: u32 = 70;
 /// Connections of the calibration: enough for its noise to vanish.
 const CALIBRATION_CONNECTIONS: u32 = 15_000;
 
@@ -85,30 +87,32 @@ pub fn run(args: &IdleArgs) -> ExitCode {
 #[derive(Clone, Default, Debug)]
 struct Moment {
     server: ProcessUse,
-    kernel: KernelMemory,
-    slabs: Slabs,
+    kernel: Kernel,
     free: i64,
     clock_s: f64,
+    /// Processor time of the generator.
+    own_cpu: Duration,
 }
 
 impl Moment {
     fn now(pid: Option<u32>, crowd: &Crowd) -> Self {
         Self {
             server: pid.and_then(ProcessUse::of).unwrap_or_default(),
-            kernel: KernelMemory::now(),
-            slabs: Slabs::now(),
+            kernel: Kernel::now(),
             free: free_bytes(),
             clock_s: crowd.clock().seconds(),
+            own_cpu: thread_cpu(),
         }
     }
 }
 
 fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let options = &args.swarm;
-    let mut crowd = options.crowd(args.connections, args.rate, false)?;
+    let mut crowd = options.crowd(args.connections, args.rate, Ending::Reset)?;
     if args.then_broadcast || args.then_rate.is_some() {
         crowd.people.keep_ledger();
     }
+    forget(args.connections);
     let calibration = calibrated(args)?;
     warm_up(&mut crowd, args)?;
     pause(SETTLE);
@@ -145,6 +149,20 @@ fn calibrated(args: &IdleArgs) -> Result<Calibration, BenchError> {
     let calibration = calibrate(settings, connections).map_err(system("calibrating"))?;
     pause(SETTLE);
     Ok(calibration)
+}
+
+/// Waits until the kernel remembers few connections that are closed: it would forget them during
+/// the run, and what they held would be taken off what the sessions cost.
+fn forget(connections: u32) {
+    let few = i64::from(connections / 100);
+    let mut waited = 0;
+    while lingering() > few && waited < FORGET_S_MAX {
+        if waited == 0 {
+            eprintln!("waiting until earlier connections are forgotten");
+        }
+        pause(Duration::from_secs(1));
+        waited += 1;
+    }
 }
 
 /// Sessions that come, beat and leave, so that the server has what it keeps for good.

@@ -58,6 +58,8 @@ pub(crate) struct Delivery {
     joining: Vec<Late>,
     /// Who joined while the pending frames gathered.
     fresh: Vec<Late>,
+    /// The owner has been told that more gathers than is told.
+    is_crowded: bool,
 }
 
 /// What is being told.
@@ -98,11 +100,13 @@ pub(crate) struct Told {
     pub(crate) recipients: usize,
     /// Bytes of published frames that need not be kept any more.
     pub(crate) released_bytes: usize,
+    /// What gathers is little again.
+    pub(crate) caught_up: bool,
 }
 
 /// Deliveries without contents, so that a frame of a quiet channel costs no allocation.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "an audience holds its delivery in a box")]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept")]
 pub(crate) struct Spares(Vec<Box<Delivery>>);
 
 /// Where a listener's entry is.
@@ -231,6 +235,14 @@ impl Audience {
         kept
     }
 
+    /// Whether more than so many bytes have gathered; says so once until [`Told::caught_up`].
+    pub(crate) fn is_crowded_now(&mut self, bytes_max: usize) -> bool {
+        let due = self.delivery.as_deref_mut();
+        due.is_some_and(|due| {
+            due.pending_bytes > bytes_max && !std::mem::replace(&mut due.is_crowded, true)
+        })
+    }
+
     /// Tells about `slice` listeners what they are due, as outputs to their sockets; notes who has
     /// got another place by that.
     pub(crate) fn walk(
@@ -244,10 +256,12 @@ impl Audience {
         let Some(due) = self.delivery.as_deref_mut() else {
             return Told::default();
         };
+        let mut told = Told::default();
         if due.run.is_none() {
             due.begin(&mut self.live, moves);
+            told.caught_up = due.is_crowded && due.pending_bytes <= RUN_BYTES_MAX;
+            due.is_crowded &= !told.caught_up;
         }
-        let mut told = Told::default();
         if let Some(run) = &mut due.run {
             let (joining, live) = (&mut due.joining, &mut self.live);
             told.recipients = tell_joining(run, joining, live, slice, moves, socket_of, out);
@@ -264,14 +278,20 @@ impl Audience {
         told
     }
 
-    /// Nobody is left: forgets what was due. Returns the bytes of published frames let go.
-    pub(crate) fn give_up(&mut self, spares: &mut Spares) -> usize {
+    /// Nobody is left: forgets what was due.
+    pub(crate) fn give_up(&mut self, spares: &mut Spares) -> Told {
         assert!(self.is_empty(), "somebody is still due something");
-        let due = self.delivery.as_deref();
-        let run_bytes = |due: &Delivery| due.run.as_ref().map_or(0, |run| run.bytes.len());
-        let bytes = due.map_or(0, |due| due.pending_bytes + run_bytes(due));
+        let Some(due) = self.delivery.as_deref() else {
+            return Told::default();
+        };
+        let run_bytes = due.run.as_ref().map_or(0, |run| run.bytes.len());
+        let told = Told {
+            recipients: 0,
+            released_bytes: due.pending_bytes + run_bytes,
+            caught_up: due.is_crowded,
+        };
         self.finish(spares);
-        bytes
+        told
     }
 
     fn finish(&mut self, spares: &mut Spares) {
@@ -363,6 +383,7 @@ impl Spares {
             due.pending.shrink_to(SPARE_FRAMES_MAX);
             due.pending_bytes = 0;
             due.run = None;
+            due.is_crowded = false;
             (due.joining, due.fresh) = (Vec::new(), Vec::new());
             self.0.push(due);
         }
@@ -515,7 +536,7 @@ mod tests {
                 self.move_to(moved, place);
             }
             if self.audience.is_empty() {
-                self.held_bytes -= self.audience.give_up(&mut self.spares);
+                self.held_bytes -= self.audience.give_up(&mut self.spares).released_bytes;
                 assert!(self.present.is_empty() && !self.audience.is_due());
             }
         }
@@ -548,7 +569,7 @@ mod tests {
             }
         }
 
-        fn walk(&mut self, slice: usize) {
+        fn walk(&mut self, slice: usize) -> Told {
             let mut moves = Vec::new();
             let (spares, out) = (&mut self.spares, &mut self.outbox);
             let told = self.audience.walk(slice, &mut moves, spares, &socket, out);
@@ -571,6 +592,7 @@ mod tests {
             }
             assert_eq!(recipients, told.recipients);
             assert!(recipients <= slice, "a slice is bounded");
+            told
         }
 
         fn check(&self) {
@@ -599,7 +621,9 @@ mod tests {
                     Step::Join => model.join(),
                     Step::Leave(at) => model.leave(at),
                     Step::Push(bytes) => model.push(bytes),
-                    Step::Walk(slice) => model.walk(slice),
+                    Step::Walk(slice) => {
+                        model.walk(slice);
+                    }
                 }
                 model.check();
             }
@@ -625,6 +649,22 @@ mod tests {
             .walk(10, &mut Vec::new(), spares, &socket, out);
         let outputs: Vec<Output> = model.outbox.drain().collect();
         assert_eq!(outputs.len(), 1, "{outputs:?}");
+    }
+
+    #[test]
+    fn that_too_much_gathers_is_said_once_and_that_it_is_told_too() {
+        let mut model = Model::default();
+        model.join();
+        let most = 2 * RUN_BYTES_MAX;
+        for _ in 0..2 {
+            (0..2).for_each(|_| model.push(RUN_BYTES_MAX));
+            assert!(!model.audience.is_crowded_now(most));
+            model.push(1);
+            assert!(model.audience.is_crowded_now(most));
+            assert!(!model.audience.is_crowded_now(most), "said once");
+            let caught_up: Vec<bool> = (0..3).map(|_| model.walk(9).caught_up).collect();
+            assert_eq!(caught_up, [false, true, false]);
+        }
     }
 
     #[test]

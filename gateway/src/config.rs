@@ -109,6 +109,9 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Bytes that wait for one socket before it counts as a slow consumer.
     pub backlog_bytes_max: usize,
+    /// Bytes that wait for all sockets of a shard together, what many wait for counted once; beyond
+    /// it the sockets with the largest backlogs count as slow consumers.
+    pub backlogs_bytes_max: usize,
     /// Subscribed channels per session.
     pub subscriptions_max: usize,
     /// Unanswered SEND_MESSAGE commands of one session; the next is UNAVAILABLE.
@@ -228,6 +231,7 @@ impl Default for Limits {
             content_chars_max: 2_000,
             message_bytes_max: 64 << 10,
             backlog_bytes_max: 256 << 10,
+            backlogs_bytes_max: 512 << 20,
             subscriptions_max: 1_000,
             sends_max: 2_048,
             parked_max: 64,
@@ -418,6 +422,10 @@ impl Limits {
         let allowed = "it must hold a page of 64 KiB and two of the largest messages";
         let fits = backlog >= (64 << 10) + 2 * frame;
         require(fits, "limits.backlog_bytes_max", backlog, allowed)?;
+        let backlogs = self.backlogs_bytes_max as u64;
+        let allowed = "it must hold four backlogs";
+        let fits = backlogs >= 4 * backlog;
+        require(fits, "limits.backlogs_bytes_max", backlogs, allowed)?;
         let commit = self.commit_bytes_max as u64;
         let allowed = "one of the largest messages is the least, 256 MiB the most";
         let fits = (record..=256 << 20).contains(&commit);

@@ -7,17 +7,13 @@
 //! accept at a time; at most one send is in flight; an idle socket holds nothing on the heap; the
 //! backlog never exceeds its limit, except for one close frame after an overflow.
 
-use std::rc::Rc;
-
-use bytes::Bytes;
 use smallvec::SmallVec;
 
-/// One complete frame that any number of this shard's sockets may be due: a local reference, so
-/// that a broadcast costs no atomic operation per recipient.
-pub type Frame = Rc<Bytes>;
+use crate::spool::{Frame, Spool};
 
-/// Bytes of several frames that leave in one send, unless the first alone is larger.
-pub const SEND_BYTES_MAX: usize = 256 << 10;
+/// Bytes of several frames that are joined to leave in one send. More would cost slow readers a
+/// copy each of what they share, to save a few sends.
+const JOINED_BYTES_MAX: usize = 32 << 10;
 
 /// First byte of a final close frame (RFC 6455, section 5.2).
 const CLOSE_FRAME: u8 = 0x88;
@@ -45,8 +41,9 @@ pub struct Egress {
     watched: bool,
 }
 
+/// What waits for a socket that is not idle.
 #[derive(Debug, Default)]
-struct Queue {
+pub(crate) struct Queue {
     current: Option<Frame>,
     current_sent: usize,
     in_flight: bool,
@@ -62,7 +59,7 @@ impl Egress {
     }
 
     /// Adds a frame behind the others. `backlog_bytes_max` bounds all bytes that have not left.
-    pub fn push(&mut self, frame: Frame, backlog_bytes_max: usize) -> Pushed {
+    pub fn push(&mut self, frame: Frame, backlog_bytes_max: usize, spool: &mut Spool) -> Pushed {
         if self.closing || (self.overflowed && !is_close_frame(&frame)) {
             return Pushed::Dropped;
         }
@@ -74,7 +71,7 @@ impl Egress {
             self.closing = true;
         }
         if !frame.is_empty() {
-            let queue = self.queue.get_or_insert_default();
+            let queue = self.queue.get_or_insert_with(|| spool.queue());
             queue.bytes += frame.len();
             queue.waiting.push(frame);
         }
@@ -83,10 +80,10 @@ impl Egress {
 
     /// Starts the next send: the bytes to hand to the kernel, which stay where they are until
     /// [`Egress::sent`] or [`Egress::failed`]. `None` when one is in flight or nothing waits.
-    pub fn next_send(&mut self, joiner: &mut Joiner) -> Option<&[u8]> {
+    pub fn next_send(&mut self, spool: &mut Spool) -> Option<&[u8]> {
         let queue = self.queue.as_deref_mut().filter(|queue| !queue.in_flight)?;
         if queue.current.is_none() {
-            queue.current = Some(queue.take_run(joiner));
+            queue.current = Some(queue.take_run(spool));
         }
         queue.in_flight = true;
         queue
@@ -99,7 +96,7 @@ impl Egress {
     ///
     /// # Panics
     /// If none was in flight, or more left than were handed out.
-    pub fn sent(&mut self, bytes: usize) {
+    pub fn sent(&mut self, bytes: usize, spool: &mut Spool) {
         let queue = self
             .queue
             .as_deref_mut()
@@ -118,7 +115,9 @@ impl Egress {
             queue.current_sent = 0;
             if queue.waiting.is_empty() {
                 assert_eq!(queue.bytes, 0, "an empty queue counts no bytes");
-                self.queue = None;
+                if let Some(queue) = self.queue.take() {
+                    spool.put_back(queue);
+                }
             }
         }
     }
@@ -140,6 +139,31 @@ impl Egress {
     pub fn failed(&mut self) {
         self.queue = None;
         self.closing = true;
+    }
+
+    /// Makes room for others: what waits behind a send that was begun is dropped, and so is
+    /// everything after it but one close frame, as after an overflow. Returns how many bytes will
+    /// follow when that send is over; `None` if no more frames were taken before.
+    pub fn give_way(&mut self) -> Option<usize> {
+        if self.overflowed || self.closing {
+            return None;
+        }
+        self.overflowed = true;
+        let queue = self.queue.as_deref_mut()?;
+        let current = queue.current.as_deref().unwrap_or_default();
+        queue.bytes = current.len() - queue.current_sent;
+        queue.waiting = SmallVec::new();
+        if queue.current.is_none() {
+            self.queue = None;
+        }
+        Some(self.own_bytes())
+    }
+
+    /// Bytes of the send in flight that nobody else waits for.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        let current = self.queue.as_ref().and_then(|queue| queue.current.as_ref());
+        current.map_or(0, Frame::own_bytes)
     }
 
     /// Takes no more frames; what is queued still leaves.
@@ -190,21 +214,26 @@ impl Egress {
 }
 
 impl Queue {
+    /// Whether it keeps room for many frames.
+    pub(crate) fn is_spilled(&self) -> bool {
+        self.waiting.spilled()
+    }
+
     /// Takes the frames that leave in the next send, joined when there are several.
-    fn take_run(&mut self, joiner: &mut Joiner) -> Frame {
+    fn take_run(&mut self, spool: &mut Spool) -> Frame {
         let mut run_bytes = 0;
         let count = self
             .waiting
             .iter()
             .take_while(|frame| {
                 run_bytes += frame.len();
-                run_bytes <= SEND_BYTES_MAX
+                run_bytes <= JOINED_BYTES_MAX
             })
             .count();
         if count <= 1 {
             return self.waiting.remove(0);
         }
-        let joined = joiner.join(&self.waiting[..count]);
+        let joined = spool.join(&self.waiting[..count]);
         self.waiting.drain(..count);
         joined
     }
@@ -214,84 +243,69 @@ fn is_close_frame(frame: &Frame) -> bool {
     frame.first() == Some(&CLOSE_FRAME) && frame.len() <= CONTROL_FRAME_BYTES_MAX
 }
 
-/// Joins runs of frames, and remembers the last one: the next socket is often due the same.
-#[derive(Debug, Default)]
-pub struct Joiner {
-    run: Vec<Frame>,
-    joined: Option<Frame>,
-}
-
-impl Joiner {
-    /// A joiner that remembers nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Lets go of the last run. For the end of a tick, so that idle memory stays idle.
-    pub fn forget(&mut self) {
-        self.run.clear();
-        self.joined = None;
-    }
-
-    fn join(&mut self, run: &[Frame]) -> Frame {
-        if let Some(joined) = &self.joined
-            && run.len() == self.run.len()
-            && run.iter().zip(&self.run).all(|(a, b)| Rc::ptr_eq(a, b))
-        {
-            return Rc::clone(joined);
-        }
-        let mut bytes = Vec::with_capacity(run.iter().map(|frame| frame.len()).sum());
-        for frame in run {
-            bytes.extend_from_slice(frame);
-        }
-        let joined = Rc::new(Bytes::from(bytes));
-        self.run.clear();
-        self.run.extend_from_slice(run);
-        self.joined = Some(Rc::clone(&joined));
-        joined
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn frame(bytes: &[u8]) -> Frame {
-        Rc::new(Bytes::copy_from_slice(bytes))
+    /// An egress with the spool that it would share.
+    struct Alone {
+        egress: Egress,
+        spool: Spool,
+    }
+
+    impl Alone {
+        fn new() -> Self {
+            Self {
+                egress: Egress::new(),
+                spool: Spool::new(usize::MAX),
+            }
+        }
+
+        fn push(&mut self, bytes: &[u8], backlog_bytes_max: usize) -> Pushed {
+            let frame = self.spool.frame(Bytes::copy_from_slice(bytes));
+            self.egress.push(frame, backlog_bytes_max, &mut self.spool)
+        }
+
+        fn next_send(&mut self) -> Option<&[u8]> {
+            self.egress.next_send(&mut self.spool)
+        }
+
+        fn sent(&mut self, bytes: usize) {
+            self.egress.sent(bytes, &mut self.spool);
+        }
     }
 
     /// Pushes frames and lets sends of the given sizes leave between them; what left must be the
     /// frames, exactly.
     fn check(frames: &[Vec<u8>], sends: &[usize]) {
-        let (mut egress, mut joiner, mut left) = (Egress::new(), Joiner::new(), Vec::new());
+        let (mut alone, mut left) = (Alone::new(), Vec::new());
         let mut accepts = sends.iter().copied().cycle();
-        let mut send = |egress: &mut Egress, left: &mut Vec<u8>| {
-            let Some(bytes) = egress.next_send(&mut joiner) else {
+        let mut send = |alone: &mut Alone, left: &mut Vec<u8>| {
+            let Some(bytes) = alone.next_send() else {
                 return false;
             };
             let accepted = accepts.next().unwrap_or(1).min(bytes.len());
             left.extend_from_slice(&bytes[..accepted]);
-            assert!(
-                egress.next_send(&mut joiner).is_none(),
-                "one send at a time"
-            );
-            egress.sent(accepted);
+            assert!(alone.next_send().is_none(), "one send at a time");
+            alone.sent(accepted);
             true
         };
         for (index, bytes) in frames.iter().enumerate() {
-            assert_eq!(egress.push(frame(bytes), usize::MAX), Pushed::Queued);
+            assert_eq!(alone.push(bytes, usize::MAX), Pushed::Queued);
             if index % 3 == 2 {
-                send(&mut egress, &mut left);
+                send(&mut alone, &mut left);
             }
         }
         let total = frames.iter().map(Vec::len).sum::<usize>();
-        assert_eq!(egress.queued_bytes(), total - left.len());
-        while send(&mut egress, &mut left) {}
+        assert_eq!(alone.egress.queued_bytes(), total - left.len());
+        while send(&mut alone, &mut left) {}
         assert_eq!(left, frames.concat());
-        assert!(egress.is_idle() && egress.queued_bytes() == 0);
+        assert!(alone.egress.is_idle() && alone.egress.queued_bytes() == 0);
+        alone.spool.forget();
+        assert_eq!(alone.spool.held_bytes(), 0);
     }
 
     proptest! {
@@ -307,74 +321,81 @@ mod tests {
     #[test]
     fn frames_beyond_one_send_leave_in_several() {
         let frames = vec![
-            vec![1; SEND_BYTES_MAX - 1],
+            vec![1; JOINED_BYTES_MAX - 1],
             vec![2; 2],
-            vec![3; SEND_BYTES_MAX + 9],
+            vec![3; JOINED_BYTES_MAX + 9],
         ];
         check(&frames, &[usize::MAX]);
         check(&frames, &[100_000]);
     }
 
     #[test]
-    fn a_single_frame_is_not_copied_and_equal_runs_share_one_buffer() {
-        let (a, b) = (frame(b"a"), frame(b"b"));
-        let mut joiner = Joiner::new();
-        let mut send = |frames: &[&Frame]| {
-            let mut egress = Egress::new();
-            for frame in frames {
-                egress.push(Rc::clone(frame), 100);
-            }
-            egress.next_send(&mut joiner).unwrap().as_ptr()
-        };
-        assert_eq!(send(&[&a]), a.as_ptr());
-        let shared = send(&[&a, &b]);
-        assert_eq!(send(&[&a, &b]), shared);
-        assert_ne!(send(&[&b, &a]), shared);
+    fn a_single_frame_is_not_copied() {
+        let mut alone = Alone::new();
+        let frame = alone.spool.frame(Bytes::from_static(b"12"));
+        let address = frame.as_ptr();
+        alone.egress.push(frame, 8, &mut alone.spool);
+        assert_eq!(alone.next_send().unwrap().as_ptr(), address);
     }
 
     #[test]
     fn an_overflow_is_said_once_and_lets_one_close_frame_through() {
-        let (mut egress, mut joiner) = (Egress::new(), Joiner::new());
-        assert_eq!(egress.push(frame(b"12345"), 8), Pushed::Queued);
-        assert_eq!(egress.push(frame(b"6789"), 8), Pushed::Overflow);
-        assert_eq!(egress.push(frame(b"1"), 8), Pushed::Dropped);
-        assert_eq!(egress.push(frame(b"\x88\x02\x0f\xa8"), 8), Pushed::Queued);
-        assert_eq!(egress.push(frame(b"\x88\x02\x0f\xa8"), 8), Pushed::Dropped);
-        assert_eq!(
-            egress.next_send(&mut joiner).unwrap(),
-            b"12345\x88\x02\x0f\xa8"
-        );
-        egress.sent(9);
-        assert_eq!(egress.push(frame(b"1"), 8), Pushed::Dropped);
-        assert!(egress.is_idle());
+        let mut alone = Alone::new();
+        assert_eq!(alone.push(b"12345", 8), Pushed::Queued);
+        assert_eq!(alone.push(b"6789", 8), Pushed::Overflow);
+        assert_eq!(alone.push(b"1", 8), Pushed::Dropped);
+        assert_eq!(alone.push(b"\x88\x02\x0f\xa8", 8), Pushed::Queued);
+        assert_eq!(alone.push(b"\x88\x02\x0f\xa8", 8), Pushed::Dropped);
+        assert_eq!(alone.next_send().unwrap(), b"12345\x88\x02\x0f\xa8");
+        alone.sent(9);
+        assert_eq!(alone.push(b"1", 8), Pushed::Dropped);
+        assert!(alone.egress.is_idle());
+    }
+
+    #[test]
+    fn who_gives_way_ends_what_was_begun_and_takes_one_close_frame() {
+        let mut alone = Alone::new();
+        assert_eq!(alone.push(b"12345", 100), Pushed::Queued);
+        alone.next_send();
+        assert_eq!(alone.push(b"6789", 100), Pushed::Queued);
+        assert_eq!(alone.egress.give_way(), Some(5));
+        assert_eq!(alone.egress.give_way(), None);
+        assert_eq!(alone.push(b"1", 100), Pushed::Dropped);
+        assert_eq!(alone.push(b"\x88\x02\x0f\xa8", 100), Pushed::Queued);
+        alone.sent(3);
+        assert_eq!(alone.next_send().unwrap(), b"45");
+        alone.sent(2);
+        assert_eq!(alone.next_send().unwrap(), b"\x88\x02\x0f\xa8");
+        alone.sent(4);
+        assert!(alone.egress.is_idle() && alone.spool.held_bytes() == 0);
     }
 
     #[test]
     fn writable_is_said_once_per_watch_when_all_has_left() {
-        let (mut egress, mut joiner) = (Egress::new(), Joiner::new());
-        assert!(!egress.take_writable());
-        egress.watch();
-        egress.push(frame(b"12"), 8);
-        egress.next_send(&mut joiner);
-        egress.sent(1);
-        assert!(!egress.take_writable());
-        egress.next_send(&mut joiner);
-        egress.sent(1);
-        assert!(egress.take_writable());
-        assert!(!egress.take_writable());
+        let mut alone = Alone::new();
+        assert!(!alone.egress.take_writable());
+        alone.egress.watch();
+        alone.push(b"12", 8);
+        alone.next_send();
+        alone.sent(1);
+        assert!(!alone.egress.take_writable());
+        alone.next_send();
+        alone.sent(1);
+        assert!(alone.egress.take_writable());
+        assert!(!alone.egress.take_writable());
     }
 
     #[test]
     fn discarding_keeps_what_is_in_flight() {
-        let (mut egress, mut joiner) = (Egress::new(), Joiner::new());
-        egress.push(frame(b"12"), 8);
-        egress.next_send(&mut joiner);
-        egress.push(frame(b"34"), 8);
-        egress.discard();
-        assert!(egress.in_flight() && egress.queued_bytes() == 2);
-        egress.sent(1);
-        egress.discard();
-        assert!(egress.is_idle());
+        let mut alone = Alone::new();
+        alone.push(b"12", 8);
+        alone.next_send();
+        alone.push(b"34", 8);
+        alone.egress.discard();
+        assert!(alone.egress.in_flight() && alone.egress.queued_bytes() == 2);
+        alone.sent(1);
+        alone.egress.discard();
+        assert!(alone.egress.is_idle());
     }
 
     #[test]

@@ -5,11 +5,17 @@
 //! frames on credit: the owner counts the bytes that each shard, itself included, has not yet told
 //! its listeners, and admits a message only while there is room.
 //!
+//! A channel that takes up too much of that is named to its owner, which admits nothing more in it
+//! until its listeners have caught up, so that other channels go on.
+//!
 //! Invariants: what is published and not told is at most the credit of each pair of shards, plus
 //! what one commit admitted before a shard became interested; frames of one channel leave in the
 //! order of its commits; one step tells fewer than two slices of listeners.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
+use smallvec::SmallVec;
 use throng_protocol::{ChannelId, Rev, Seq};
 
 use crate::audience::{Move, Told};
@@ -17,7 +23,7 @@ use crate::commit::PendingMessage;
 use crate::io::{Outbox, Output, ShardId};
 use crate::lane::LaneMessage;
 use crate::shard::{Shard, topic};
-use crate::subscribers::HeardId;
+use crate::subscribers::{Due, HeardId};
 
 /// Bytes of live frames under way between this shard and each one, itself included.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub(crate) struct Credits {
     /// Told or dropped, and not given back.
     owed: Vec<u64>,
     bytes_max: u64,
+    /// Channels of which more gathers in a shard than it tells.
+    crowded: HashSet<(ChannelId, ShardId)>,
 }
 
 impl Credits {
@@ -40,11 +48,27 @@ impl Credits {
             reserved: none(),
             owed: none(),
             bytes_max,
+            crowded: HashSet::new(),
         }
     }
 
+    /// Whether the shard takes so many bytes more of this channel.
+    pub(crate) fn admits(&self, channel: ChannelId, shard: ShardId, bytes: u64) -> bool {
+        self.has(shard, bytes) && !self.crowded.contains(&(channel, shard))
+    }
+
+    /// More of the channel gathers in the shard than it tells.
+    pub(crate) fn crowded(&mut self, channel: ChannelId, shard: ShardId) {
+        self.crowded.insert((channel, shard));
+    }
+
+    /// No more.
+    pub(crate) fn caught_up(&mut self, channel: ChannelId, shard: ShardId) {
+        self.crowded.remove(&(channel, shard));
+    }
+
     /// Whether the lane to this shard takes so many bytes more.
-    pub(crate) fn has(&self, shard: ShardId, bytes: u64) -> bool {
+    fn has(&self, shard: ShardId, bytes: u64) -> bool {
         let shard = usize::from(shard.0);
         self.outstanding[shard] + self.reserved[shard] + bytes <= self.bytes_max
     }
@@ -106,7 +130,7 @@ impl Shard {
             ..
         } = pending;
         self.credits.release(&reserved, frame.len() as u64);
-        let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
+        let shards = self.interested(channel);
         for shard in shards {
             self.credits.sent(shard, frame.len() as u64);
             let frame = frame.clone();
@@ -123,11 +147,16 @@ impl Shard {
         }
     }
 
+    /// The shards that hear a channel.
+    fn interested(&self, channel: ChannelId) -> SmallVec<[ShardId; 8]> {
+        self.interest.shards(&topic(channel)).map(ShardId).collect()
+    }
+
     /// Somebody types: tell who listens, unless a lane is full.
     pub(crate) fn publish_typing(&mut self, channel: ChannelId, frame: Bytes, out: &mut Outbox) {
-        let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
+        let shards = self.interested(channel);
         for shard in shards {
-            if !self.credits.has(shard, frame.len() as u64) {
+            if !self.credits.admits(channel, shard, frame.len() as u64) {
                 continue;
             }
             self.credits.sent(shard, frame.len() as u64);
@@ -147,11 +176,8 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let bytes = frame.len();
-        if self.subscribers.published(channel, seq, rev, frame) {
-            self.ask_again(out);
-        } else {
-            self.handed_on(from, bytes, out);
-        }
+        let due = self.subscribers.published(channel, seq, rev, frame);
+        self.gathered(from, channel, due, bytes, out);
     }
 
     /// Something that is not stored arrived from the channel's owner.
@@ -163,11 +189,25 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let bytes = frame.len();
-        if self.subscribers.published_typing(channel, frame) {
-            self.ask_again(out);
-        } else {
-            self.handed_on(from, bytes, out);
+        let due = self.subscribers.published_typing(channel, frame);
+        self.gathered(from, channel, due, bytes, out);
+    }
+
+    /// What follows from a frame that arrived from a channel's owner.
+    fn gathered(
+        &mut self,
+        owner: ShardId,
+        channel: ChannelId,
+        due: Due,
+        bytes: usize,
+        out: &mut Outbox,
+    ) {
+        match due {
+            Due::ToNobody => return self.give_credit_back(owner, bytes, out),
+            Due::Later => {}
+            Due::TooMuch => self.say(owner, LaneMessage::Crowded { channel }, out),
         }
+        self.ask_again(out);
     }
 
     /// Wants a turn, unless one is due already.
@@ -190,8 +230,7 @@ impl Shard {
             for (session, place) in moves.drain(..) {
                 self.move_live(session, heard, place);
             }
-            let owner = self.channel_owner(self.subscribers.channel(heard));
-            self.handed_on(owner, told.released_bytes, out);
+            self.handed_on(self.subscribers.channel(heard), told, out);
         }
         self.moves = moves;
         if self.subscribers.is_due() {
@@ -210,8 +249,17 @@ impl Shard {
         self.subscribers.walk(slice, moves, &socket_of, out)
     }
 
-    /// Frames of this owner are told or dropped: its credit returns, from time to time.
-    pub(crate) fn handed_on(&mut self, owner: ShardId, bytes: usize, out: &mut Outbox) {
+    /// Frames of a channel are told, or nobody is left to be told: its owner may admit more.
+    pub(crate) fn handed_on(&mut self, channel: ChannelId, told: Told, out: &mut Outbox) {
+        let owner = self.channel_owner(channel);
+        self.give_credit_back(owner, told.released_bytes, out);
+        if told.caught_up {
+            self.say(owner, LaneMessage::CaughtUp { channel }, out);
+        }
+    }
+
+    /// An owner's credit returns, from time to time.
+    fn give_credit_back(&mut self, owner: ShardId, bytes: usize, out: &mut Outbox) {
         if let Some(bytes) = self.credits.received(owner, bytes as u64) {
             self.say(owner, LaneMessage::Credit { bytes }, out);
         }

@@ -8,13 +8,14 @@
 
 use std::collections::HashMap;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use throng_control::{FromShard, HistoryError, HistoryQuery, ShardStatus};
-use throng_protocol::{ChannelId, Event, Message, MessageId, Seq, UserId, encode_frame_into};
+use throng_protocol::{ChannelId, Event, Message, MessageId, Rev, Seq, UserId, encode_frame_into};
 use throng_storage_engine::{ChannelKey, MessageKey, PageQuery, Query, StoreError, Stored};
 
 use crate::io::{Outbox, Output, ReadId};
 use crate::lane::{Refusal, Reply, ReplyTo};
+use crate::missed::Asked;
 use crate::record;
 use crate::shard::Shard;
 
@@ -41,9 +42,10 @@ enum ReadFor {
     History {
         ticket: u64,
     },
+    /// What whoever stopped after this message missed.
     Replay {
-        reply_to: ReplyTo,
-        head: Seq,
+        after: Seq,
+        head: (Seq, Rev),
     },
     /// A message of this user answers another.
     Answered {
@@ -137,13 +139,18 @@ impl Shard {
         out: &mut Outbox,
     ) {
         // What is committed after this moment is published after it, and not shown by the page.
-        let (head, _) = self.committed_head(channel);
-        if head <= after {
+        let head = self.committed_head(channel);
+        if head.0 <= after {
             let nothing = Reply::Page {
-                frames: bytes::Bytes::new(),
+                frames: Bytes::new(),
                 last: after,
             };
             return self.reply(reply_to, nothing, out);
+        }
+        match self.missed.ask((channel, after), head, reply_to) {
+            Asked::Kept(page) => return self.reply(reply_to, page, out),
+            Asked::Waits => return,
+            Asked::First => {}
         }
         let query = PageQuery {
             bytes_max: REPLAY_PAGE_BYTES,
@@ -151,11 +158,33 @@ impl Shard {
                 channel,
                 Query::AfterSeq(after.0),
                 REPLAY_PAGE_MESSAGES,
-                head,
+                head.0,
             )
         };
-        if !self.read(channel, ReadFor::Replay { reply_to, head }, query, out) {
+        if self.read(channel, ReadFor::Replay { after, head }, query, out) {
+            self.missed.begin((channel, after), reply_to);
+        } else {
             self.refuse(reply_to, Refusal::UNAVAILABLE, out);
+        }
+    }
+
+    /// A page of what was missed was read, or could not be.
+    fn missed_read(
+        &mut self,
+        channel: ChannelId,
+        after: Seq,
+        head: (Seq, Rev),
+        messages: Option<Vec<Message>>,
+        out: &mut Outbox,
+    ) {
+        let page = messages.map(|messages| replay_page(messages, head.0));
+        let at = (channel, after);
+        let waiting = self.missed.read(at, page.clone(), head, self.now_ms);
+        for reply_to in waiting {
+            match page.clone() {
+                Some((frames, last)) => self.reply(reply_to, Reply::Page { frames, last }, out),
+                None => self.refuse(reply_to, Refusal::UNAVAILABLE, out),
+            }
         }
     }
 
@@ -180,11 +209,8 @@ impl Shard {
             (ReadFor::History { ticket }, None) => {
                 answer(ticket, Err(HistoryError::Damaged), out);
             }
-            (ReadFor::Replay { reply_to, head }, Some(messages)) => {
-                self.reply(reply_to, replay_page(messages, head), out);
-            }
-            (ReadFor::Replay { reply_to, .. }, None) => {
-                self.refuse(reply_to, Refusal::UNAVAILABLE, out);
+            (ReadFor::Replay { after, head }, messages) => {
+                self.missed_read(channel, after, head, messages, out);
             }
             (ReadFor::Answered { user, answered }, messages) => {
                 let is_it = |message: &Message| message.id == answered;
@@ -255,9 +281,9 @@ fn page(channel: ChannelId, query: Query, limit: usize, head: Seq) -> PageQuery 
     }
 }
 
-/// As many messages as fit in a page, oldest first. Without any, nothing is left up to the head
+/// As many messages as fit in a page, oldest first, and the seq of the last. Without any, nothing is left up to the head
 /// that the page was read under.
-fn replay_page(messages: Vec<Message>, head: Seq) -> Reply {
+fn replay_page(messages: Vec<Message>, head: Seq) -> (Bytes, Seq) {
     let mut frames = BytesMut::new();
     let mut last = head;
     for message in messages {
@@ -267,8 +293,5 @@ fn replay_page(messages: Vec<Message>, head: Seq) -> Reply {
             break;
         }
     }
-    Reply::Page {
-        frames: frames.freeze(),
-        last,
-    }
+    (frames.freeze(), last)
 }

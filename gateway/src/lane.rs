@@ -60,6 +60,16 @@ pub enum LaneMessage {
         /// For whom.
         user: UserId,
     },
+    /// Listeners to channel: more of it gathers in this shard than can be told.
+    Crowded {
+        /// Of which channel.
+        channel: ChannelId,
+    },
+    /// Listeners to channel: they have been told most of it.
+    CaughtUp {
+        /// Of which channel.
+        channel: ChannelId,
+    },
     /// Session to channel: this shard has no subscriber left.
     Unsubscribe {
         /// What.

@@ -39,9 +39,11 @@ pub mod compression;
 pub mod egress;
 mod fanout;
 pub mod heads;
+pub mod spool;
 mod subscribers;
 
 mod history;
+mod missed;
 mod replay;
 
 mod timers;
@@ -49,6 +51,9 @@ pub mod wheel;
 
 pub mod echo;
 pub mod edge;
+
+#[cfg(test)]
+mod footprint;
 
 pub mod chat;
 pub mod store_tools;

@@ -6,7 +6,10 @@
 //! Invariants: a violation of RFC 6455 ends the connection with its close code; a command that
 //! cannot be read or may not be given is answered with ERROR and the connection goes on.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use rand::RngExt;
 use throng_protocol::frame::{Item, Opcode, encode_message};
 use throng_protocol::{
     CloseReason, Command, ErrorCode, Event, Nonce, TextLimits, close_frame, close_reply,
@@ -18,6 +21,10 @@ use crate::io::{ConnId, Outbox, Output};
 use crate::lane::Refusal;
 use crate::session::{Parked, Session, Stage};
 use crate::shard::Shard;
+
+/// What is said most often is encoded once.
+static HEARTBEAT_ACK: LazyLock<Bytes> = LazyLock::new(|| encode_frame(&Event::HeartbeatAck));
+static EMPTY_PONG: LazyLock<Bytes> = LazyLock::new(|| encode_message(Opcode::Pong, &[]));
 
 /// The path of the WebSocket.
 const GATEWAY_PATH: &str = "/gateway";
@@ -135,10 +142,11 @@ impl Shard {
             Item::Text(text) => self.text(conn, text, out),
             Item::Binary(_) => self.error(conn, NOT_TEXT, None, out),
             Item::Ping(payload) => {
-                out.push(Output::Send {
-                    conn,
-                    bytes: encode_message(Opcode::Pong, payload),
-                });
+                let bytes = match payload {
+                    [] => EMPTY_PONG.clone(),
+                    payload => encode_message(Opcode::Pong, payload),
+                };
+                out.push(Output::Send { conn, bytes });
             }
             Item::Pong(_) => self.alive(conn),
             Item::Close(code) => {
@@ -173,7 +181,8 @@ impl Shard {
         let parked = match command {
             Command::Heartbeat => {
                 self.alive(conn);
-                return self.send(conn, &Event::HeartbeatAck, out);
+                let bytes = HEARTBEAT_ACK.clone();
+                return out.push(Output::Send { conn, bytes });
             }
             Command::Identify { token, resume } => {
                 return self.identify(conn, token.into_owned(), resume, out);
@@ -274,11 +283,18 @@ impl Shard {
         nonce: Option<Nonce>,
         out: &mut Outbox,
     ) {
+        let retry_after_ms = match (refusal.code, refusal.retry_after_ms) {
+            // Who was turned away together does not come back together.
+            (ErrorCode::Unavailable, Some(least_ms)) => {
+                Some(self.random.random_range(least_ms..=3 * least_ms))
+            }
+            (_, retry_after_ms) => retry_after_ms,
+        };
         let event = Event::Error {
             code: refusal.code,
             message: refusal.message.to_owned(),
             nonce,
-            retry_after_ms: refusal.retry_after_ms,
+            retry_after_ms,
         };
         self.send(conn, &event, out);
     }

@@ -51,6 +51,10 @@ pub(crate) struct Session {
     pub(crate) deflates: bool,
 }
 
+/// Bytes of one session.
+#[cfg(test)]
+pub(crate) const SESSION_BYTES: usize = size_of::<Option<Session>>();
+
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -220,8 +224,8 @@ impl Session {
     }
 
     /// What its user is called; empty before READY.
-    pub(crate) fn name(&self) -> &str {
-        self.name.as_str()
+    pub(crate) fn name(&self) -> String {
+        self.name.text()
     }
 
     /// The box of what only some sessions need, made if it is not there.

@@ -28,6 +28,7 @@ use crate::heads::Heads;
 use crate::history::Reads;
 use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo, RequestId};
+use crate::missed::Missed;
 use crate::nonces::Nonces;
 use crate::owner::{Waiting, Wish};
 use crate::requests::Requests;
@@ -74,6 +75,7 @@ pub struct Shard {
     pub(crate) commits: Commits,
     pub(crate) credits: Credits,
     pub(crate) reads: Reads,
+    pub(crate) missed: Missed,
 
     // The control plane.
     asks: HashMap<AskId, AskedFor>,
@@ -139,7 +141,7 @@ impl Shard {
             sessions: Sessions::default(),
             timers: Timers::new(start.now_ms),
             requests: Requests::new(limits.requests_max),
-            subscribers: Subscribers::default(),
+            subscribers: Subscribers::new(gathered_bytes_max(limits.lane_bytes_max)),
             asked_again: false,
             moves: Vec::new(),
             users: Users::default(),
@@ -152,6 +154,7 @@ impl Shard {
             commits: Commits::new(limits.commit_bytes_max),
             credits: Credits::new(start.shards, limits.lane_bytes_max),
             reads: Reads::new(limits.reads_max),
+            missed: Missed::default(),
             asks: HashMap::new(),
             next_ask: 0,
             config: Rc::new(start.config),
@@ -218,6 +221,8 @@ impl Shard {
             LaneMessage::Unsubscribe { channel } => {
                 self.interest.remove(&topic(channel), from.0);
             }
+            LaneMessage::Crowded { channel } => self.credits.crowded(channel, from),
+            LaneMessage::CaughtUp { channel } => self.credits.caught_up(channel, from),
             LaneMessage::ReadAfter {
                 reply_to,
                 channel,
@@ -335,6 +340,12 @@ impl Shard {
     pub(crate) fn user_owner(&self, user: UserId) -> ShardId {
         ShardId(self.topology.shard_of(&Topic::User(*user.as_bytes())))
     }
+}
+
+/// Bytes of one channel that may gather in a shard before its owner is told: one of several parts
+/// of what may be under way to that shard.
+fn gathered_bytes_max(lane_bytes_max: u64) -> usize {
+    usize::try_from(lane_bytes_max / 8).unwrap_or(usize::MAX)
 }
 
 /// A channel as the router knows it.

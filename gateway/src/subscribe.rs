@@ -248,8 +248,7 @@ impl Shard {
                     assert!(index != conn.index, "a session is once in a channel's list");
                     self.move_live(moved, heard, place);
                 }
-                let owner = self.channel_owner(channel);
-                self.handed_on(owner, left.released_bytes, out);
+                self.handed_on(channel, left.given_up, out);
                 if left.unheard {
                     self.unhear(channel, out);
                 }

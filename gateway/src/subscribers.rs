@@ -30,6 +30,8 @@ pub(crate) struct Subscribers {
     hasher: RandomState,
     due: VecDeque<HeardId>,
     spares: Spares,
+    /// Bytes of one channel that may gather before its owner is told.
+    gathered_bytes_max: usize,
 }
 
 /// Numbers a channel in a shard while it is heard there; used again afterwards.
@@ -112,6 +114,10 @@ impl PackedHead {
     }
 }
 
+/// Bytes of one channel, its place in the table of ids aside.
+#[cfg(test)]
+pub(crate) const HEARD_BYTES: usize = size_of::<Option<Heard>>();
+
 impl Heard {
     fn head(&self) -> Head {
         self.head.get().unwrap_or_default()
@@ -125,11 +131,31 @@ pub(crate) struct Left {
     pub(crate) moves: SmallVec<[Move; 2]>,
     /// The channel is not heard any longer.
     pub(crate) unheard: bool,
-    /// Bytes of published frames that nobody is due any more.
-    pub(crate) released_bytes: usize,
+    /// What nobody is due any more.
+    pub(crate) given_up: Told,
+}
+
+/// To whom a published frame is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Due {
+    /// Nobody hears the channel.
+    ToNobody,
+    /// It waits for its turn.
+    Later,
+    /// The same, and by now more waits than the channel's owner should go on to admit. Said once.
+    TooMuch,
 }
 
 impl Subscribers {
+    /// Nobody hears anything yet. What gathers for one channel may be so many bytes before its
+    /// owner is told.
+    pub(crate) fn new(gathered_bytes_max: usize) -> Self {
+        Self {
+            gathered_bytes_max,
+            ..Self::default()
+        }
+    }
+
     /// The number of a channel that is heard here.
     pub(crate) fn number(&self, channel: ChannelId) -> Option<HeardId> {
         let is_it = |heard: &HeardId| self.channels.at(heard.place()).channel == channel;
@@ -207,32 +233,32 @@ impl Subscribers {
     pub(crate) fn leave(&mut self, heard: HeardId, place: u32) -> Left {
         let audience = &mut self.channels.at_mut(heard.place()).audience;
         let moves = audience.leave(place);
-        let mut released_bytes = 0;
+        let mut given_up = Told::default();
         if audience.is_empty() && audience.is_due() {
-            released_bytes = audience.give_up(&mut self.spares);
+            given_up = audience.give_up(&mut self.spares);
             self.due.retain(|due| *due != heard);
         }
         Left {
             moves,
             unheard: self.drop_if_unheard(heard),
-            released_bytes,
+            given_up,
         }
     }
 
-    /// A stored message arrived: it is due to who hears it. Says whether that is anybody.
+    /// A stored message arrived: it is due to who hears it.
     pub(crate) fn published(
         &mut self,
         channel: ChannelId,
         seq: Seq,
         rev: Rev,
         frame: Bytes,
-    ) -> bool {
+    ) -> Due {
         let Some(number) = self.number(channel) else {
-            return false;
+            return Due::ToNobody;
         };
         let heard = self.at_mut(number);
         let Some(before) = heard.head.get() else {
-            return false;
+            return Due::ToNobody;
         };
         assert!(
             seq.0 == before.0.0 + 1,
@@ -242,24 +268,32 @@ impl Subscribers {
         self.push(number, frame, before)
     }
 
-    /// Something that is not stored arrived; it is dropped where it would be late for many. Says
-    /// whether it is due to anybody.
-    pub(crate) fn published_typing(&mut self, channel: ChannelId, frame: Bytes) -> bool {
+    /// Something that is not stored arrived; it is dropped where it would be late for many.
+    pub(crate) fn published_typing(&mut self, channel: ChannelId, frame: Bytes) -> Due {
         let Some(number) = self.number(channel) else {
-            return false;
+            return Due::ToNobody;
         };
         let heard = self.channels.at(number.place());
-        !heard.audience.is_walking() && self.push(number, frame, heard.head())
+        if heard.audience.is_walking() {
+            return Due::ToNobody;
+        }
+        self.push(number, frame, heard.head())
     }
 
-    fn push(&mut self, number: HeardId, frame: Bytes, before: Head) -> bool {
+    fn push(&mut self, number: HeardId, frame: Bytes, before: Head) -> Due {
         let heard = self.channels.at_mut(number.place());
         let after = heard.head();
         let kept = heard.audience.push(frame, before, after, &mut self.spares);
         if kept == Kept::First {
             self.due.push_back(number);
         }
-        kept != Kept::No
+        if kept == Kept::No {
+            Due::ToNobody
+        } else if heard.audience.is_crowded_now(self.gathered_bytes_max) {
+            Due::TooMuch
+        } else {
+            Due::Later
+        }
     }
 
     /// Whether some channel is due something.

@@ -120,6 +120,7 @@ impl Shard {
         self.sweep(out);
         self.users.expire(&self.config.limits, now_ms);
         self.nonces.expire(now_ms);
+        self.missed.expire(now_ms);
         self.settle_credits(out);
         if self
             .timers

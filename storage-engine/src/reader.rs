@@ -113,7 +113,7 @@ impl<D: Disk> Reader<D> {
             self.fetcher.cache.count(|stats| stats.pages_recent += 1);
             return Ok(page);
         }
-        if query.query != Query::Newest {
+        if !self.is_of_the_newest(&query, head.seq) {
             return Ok(self.read_current(&query).await?.0);
         }
         let visit = self.recent.borrow_mut().visit(query.channel, head.seq);
@@ -122,6 +122,17 @@ impl<D: Disk> Reader<D> {
         found.sort_unstable_by_key(|message| message.create.seq);
         self.recent.borrow_mut().found(&visit, found.into_iter());
         Ok(page)
+    }
+
+    /// Whether a page is worth keeping: others will look for the same, since it shows a channel's
+    /// newest messages, or what somebody missed who stopped not long ago.
+    fn is_of_the_newest(&self, query: &PageQuery, head_seq: u64) -> bool {
+        let messages_max = self.fetcher.config.recent_messages_max as u64;
+        match query.query {
+            Query::Newest => true,
+            Query::AfterSeq(after) => head_seq.saturating_sub(after) <= messages_max,
+            _ => false,
+        }
     }
 
     /// Reads a page from the present view; also gives the deleted messages in between.

@@ -15,6 +15,7 @@ mod header;
 mod mask;
 
 pub use decoder::{Decoder, Incomplete};
+pub(crate) use encode::header_of;
 pub use encode::{encode_header, encode_masked, encode_message};
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};

@@ -9,7 +9,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsRawFd;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -20,7 +19,6 @@ use super::operation::Completion;
 use super::plan::RingPlan;
 use super::socket::{Bit, Socket, State};
 use super::sockets::{Happened, Sockets};
-use crate::egress::Frame;
 use crate::io::ConnId;
 
 /// Accepts outstanding at once, in a large ring.
@@ -39,7 +37,7 @@ pub(super) struct Admission {
     accepts_max: u32,
     memory: MemoryGate,
     /// Answers with different times to wait, made once.
-    answers: Vec<Frame>,
+    answers: Vec<Bytes>,
     random: StdRng,
     /// Accepts outstanding.
     accepting: u32,
@@ -109,9 +107,9 @@ impl Admission {
         u32::try_from(self.refused.len()).expect("fewer than places")
     }
 
-    fn answer(&mut self) -> Frame {
+    fn answer(&mut self) -> Bytes {
         let which = self.random.random_range(0..self.answers.len());
-        Rc::clone(&self.answers[which])
+        self.answers[which].clone()
     }
 }
 
@@ -224,6 +222,7 @@ impl Sockets {
         let deadline_ms = now_ms + LINGER_MS_MAX;
         self.admission.deadlines.push_back((deadline_ms, conn));
         let answer = self.admission.answer();
+        let answer = self.frame(answer);
         self.socket(conn).set(Bit::Told, true);
         self.send(conn, answer);
         let socket = self.socket(conn);
@@ -233,7 +232,7 @@ impl Sockets {
 }
 
 /// The answer to somebody who is to come back after so many seconds.
-fn answer(retry_after_s: u32) -> Frame {
+fn answer(retry_after_s: u32) -> Bytes {
     const BODY: &str =
         "{\"error\":\"UNAVAILABLE\",\"message\":\"the server is full, try again later\"}\n";
     let head = format!(
@@ -241,5 +240,5 @@ fn answer(retry_after_s: u32) -> Frame {
          retry-after: {retry_after_s}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         BODY.len()
     );
-    Rc::new(Bytes::from(head + BODY))
+    Bytes::from(head + BODY)
 }

@@ -348,6 +348,7 @@ where
     let limits = SocketLimits {
         mode: settings.mode,
         backlog_bytes_max: settings.backlog_bytes_max,
+        backlogs_bytes_max: settings.backlogs_bytes_max,
         unread_bytes_max: settings.unread_bytes_max,
         linger_ms_max: settings.linger_ms_max,
     };

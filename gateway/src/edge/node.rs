@@ -36,7 +36,7 @@ use super::journal::Journal;
 use super::lane::{Lanes, connect};
 use super::maintenance;
 use super::reports::{Link, Mapped};
-use super::services::{NodeServices, ToControl};
+use super::services::{NodeServices, ToControl, page_queue};
 use super::settings::EdgeSettings;
 use super::signal::on_terminate;
 use super::wake::{Bell, ShardWaker};
@@ -297,6 +297,7 @@ impl Maker {
             inbox: inbox.clone(),
             journal: Journal::start(log, id.0, inbox, Rc::clone(&link)),
             reader: Rc::new(reader),
+            pages: page_queue(),
             index,
             link,
             moving: None,
@@ -482,6 +483,7 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
         memory_reserve_bytes: config.memory_reserve_bytes,
         ring_places: config.sockets.ring_places,
         backlog_bytes_max: config.limits.backlog_bytes_max,
+        backlogs_bytes_max: config.limits.backlogs_bytes_max,
         drain_ms_max: u64::from(config.drain_s) * 1_000 + LINGER_MS,
         linger_ms_max: LINGER_MS,
         ..EdgeSettings::new(listen, shards)

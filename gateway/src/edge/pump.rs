@@ -8,7 +8,6 @@
 //! tick at least every 100 ms of node time; it is never called from two places at once.
 
 use std::future::Future;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use super::clock::NodeClock;
 use super::error::EdgeError;
 use super::executor::Drain;
 use super::operation::Completion;
-use super::sockets::{Happened, Sockets, frame};
+use super::sockets::{Happened, Sockets};
 use super::wake::{Bell, Sleeper};
 use crate::compression::Compression;
 use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
@@ -260,10 +259,11 @@ impl<A: Application, S: Services> Pump<A, S> {
                         true => self.compression.of(&bytes),
                         false => bytes,
                     };
-                    self.sockets.send(conn, frame(bytes));
+                    let frame = self.sockets.frame(bytes);
+                    self.sockets.send(conn, frame);
                 }
                 Output::Broadcast { bytes, to } => {
-                    self.broadcast(&bytes, batch.recipients(&to));
+                    self.broadcast(bytes, batch.recipients(&to));
                 }
                 Output::Deflate { conn } => self.sockets.deflate(conn),
                 Output::Again => rhythm.again = true,
@@ -279,20 +279,21 @@ impl<A: Application, S: Services> Pump<A, S> {
     }
 
     /// One frame for many; those who take it compressed share that too.
-    fn broadcast(&mut self, bytes: &Bytes, to: &[ConnId]) {
-        let plain = frame(bytes.clone());
+    fn broadcast(&mut self, bytes: Bytes, to: &[ConnId]) {
         if !self.sockets.has_deflated() {
+            let frame = self.sockets.frame(bytes);
             return to
                 .iter()
-                .for_each(|conn| self.sockets.send(*conn, Rc::clone(&plain)));
+                .for_each(|conn| self.sockets.send(*conn, frame.clone()));
         }
-        let mut compressed = None;
+        let (mut plain, mut compressed) = (None, None);
         for conn in to {
             let frame = match self.sockets.is_deflating(*conn) {
-                true => compressed.get_or_insert_with(|| frame(self.compression.of(bytes))),
-                false => &plain,
+                true => compressed
+                    .get_or_insert_with(|| self.sockets.frame(self.compression.of(&bytes))),
+                false => plain.get_or_insert_with(|| self.sockets.frame(bytes.clone())),
             };
-            self.sockets.send(*conn, Rc::clone(frame));
+            self.sockets.send(*conn, frame.clone());
         }
     }
 

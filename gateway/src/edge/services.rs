@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use glommio::task::JoinHandle;
 use glommio::timer::Timer;
+use glommio::{Latency, Shares, TaskQueueHandle};
 use throng_control::{Answer, FromShard, Inlet, ToShard};
 use throng_storage_engine::{Event, GlommioDisk, Installed, PageQuery, Reader, SharedIndex};
 
@@ -27,12 +28,24 @@ use crate::lane::LaneMessage;
 /// How often a shard that ends looks whether its index files are written.
 const WAIT: Duration = Duration::from_millis(2);
 
+/// Shares of the core for reading pages, beside the 1,000 of everything else: blocks are unpacked
+/// and checked there, and the live messages of others do not wait for somebody's history.
+const PAGE_SHARES: usize = 250;
+
+/// The queue of tasks that read pages, below the pump and the journal. For the shard's executor.
+pub(super) fn page_queue() -> TaskQueueHandle {
+    let shares = Shares::Static(PAGE_SHARES);
+    glommio::executor().create_task_queue(shares, Latency::NotImportant, "pages")
+}
+
 /// The services of one shard of a node.
 pub(super) struct NodeServices {
     pub(super) shard: ShardId,
     pub(super) inbox: Inbox,
     pub(super) journal: Journal,
     pub(super) reader: Rc<Reader<GlommioDisk>>,
+    /// Where pages are read, see [`page_queue`].
+    pub(super) pages: TaskQueueHandle,
     pub(super) index: SharedIndex,
     /// To the store's maintenance.
     pub(super) link: Rc<RefCell<Link>>,
@@ -97,14 +110,16 @@ impl NodeServices {
     fn read(&self, read: ReadId, query: PageQuery) {
         let (reader, inbox) = (Rc::clone(&self.reader), self.inbox.clone());
         inbox.begin();
-        glommio::spawn_local(async move {
+        let page = async move {
             let result = reader.page(&query).await;
             if let Err(error) = &result {
                 tracing::error!(%error, "a page cannot be read");
             }
             inbox.done(Input::Page { read, result });
-        })
-        .detach();
+        };
+        glommio::spawn_local_into(page, self.pages)
+            .expect("the queue lives as long as its executor")
+            .detach();
     }
 
     /// Takes what the store's maintenance has to say.

@@ -35,6 +35,9 @@ pub struct EdgeSettings {
     /// What may wait for one socket that is slow to take it; up to four times that when the server
     /// itself queued it at once, and always one frame.
     pub backlog_bytes_max: usize,
+    /// What may wait for all sockets of a shard together, frames that many wait for counted once.
+    /// Beyond it the largest backlogs are dropped.
+    pub backlogs_bytes_max: usize,
     /// A socket with more than this waiting is not read until half of it has left, if given;
     /// otherwise only the backlog's limit protects the server.
     pub unread_bytes_max: Option<usize>,
@@ -70,6 +73,7 @@ impl EdgeSettings {
             ring_places: 0,
             completions: 4_096,
             backlog_bytes_max: 256 << 10,
+            backlogs_bytes_max: 512 << 20,
             unread_bytes_max: None,
             tick_ms: 100,
             drain_ms_max: 30_000,

@@ -43,6 +43,10 @@ pub(super) struct Socket {
     base: u16,
 }
 
+/// Bytes of one socket.
+#[cfg(test)]
+pub(crate) const SOCKET_BYTES: usize = size_of::<Socket>();
+
 /// What is known about a socket beside its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -151,23 +155,28 @@ fn base_step(backlog_bytes_max: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use bytes::Bytes;
 
     use super::*;
-    use crate::egress::{Joiner, Pushed};
+    use crate::egress::Pushed;
+    use crate::spool::Spool;
 
     const BACKLOG: usize = 100;
 
     fn push(socket: &mut Socket, bytes: usize) -> Pushed {
-        let frame = Rc::new(Bytes::from(vec![0; bytes]));
+        let mut spool = Spool::new(usize::MAX);
+        let frame = spool.frame(Bytes::from(vec![0; bytes]));
         let bytes_max = socket.waiting_bytes_max(BACKLOG);
-        socket.egress.push(frame, bytes_max)
+        socket.egress.push(frame, bytes_max, &mut spool)
     }
 
     fn start_send(socket: &mut Socket) {
-        assert!(socket.egress.next_send(&mut Joiner::new()).is_some());
+        assert!(
+            socket
+                .egress
+                .next_send(&mut Spool::new(usize::MAX))
+                .is_some()
+        );
         socket.note_send(BACKLOG);
     }
 
@@ -199,7 +208,7 @@ mod tests {
             if push(&mut socket, BACKLOG) == Pushed::Overflow {
                 break;
             }
-            socket.egress.sent(1);
+            socket.egress.sent(1, &mut Spool::new(usize::MAX));
             rounds += 1;
         }
         assert_eq!(rounds, 3, "three backlogs and a first frame");

@@ -9,7 +9,6 @@
 //! once for each `Accepted`, and nothing after it.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,8 +21,9 @@ use super::operation::Completion;
 use super::rings::Rings;
 use super::socket::{Bit, Socket, State};
 use crate::config::ReceiveMode;
-use crate::egress::{Frame, Joiner, Pushed};
+use crate::egress::Pushed;
 use crate::io::ConnId;
+use crate::spool::{Backlog, Frame, Spool};
 
 /// Sends that go to the kernel in one call.
 const SENDS_PER_SUBMIT: usize = 64;
@@ -51,6 +51,7 @@ pub(super) enum Happened {
 pub(super) struct SocketLimits {
     pub(super) mode: ReceiveMode,
     pub(super) backlog_bytes_max: usize,
+    pub(super) backlogs_bytes_max: usize,
     pub(super) unread_bytes_max: Option<usize>,
     pub(super) linger_ms_max: u64,
 }
@@ -70,7 +71,7 @@ pub(super) struct Sockets {
     pub(super) stubborn: Vec<ConnId>,
     pub(super) deadlines: VecDeque<(u64, ConnId)>,
     pub(super) happened: VecDeque<Happened>,
-    joiner: Joiner,
+    pub(super) spool: Spool,
     pub(super) hand_overs: HandOvers,
 }
 
@@ -96,9 +97,14 @@ impl Sockets {
             stubborn: Vec::new(),
             deadlines: VecDeque::new(),
             happened: VecDeque::new(),
-            joiner: Joiner::new(),
+            spool: Spool::new(limits.backlogs_bytes_max),
             hand_overs: HandOvers::new(take_over),
         }
+    }
+
+    /// Bytes to be queued.
+    pub(super) fn frame(&self, bytes: Bytes) -> Frame {
+        self.spool.frame(bytes)
     }
 
     /// Queues a frame for a socket; one that has gone is passed over.
@@ -111,7 +117,7 @@ impl Sockets {
             return;
         }
         let bytes_max = socket.waiting_bytes_max(limits.backlog_bytes_max);
-        match socket.egress.push(frame, bytes_max) {
+        match socket.egress.push(frame, bytes_max, &mut self.spool) {
             Pushed::Queued => {}
             Pushed::Overflow => return self.happened.push_back(Happened::Blocked(conn)),
             Pushed::Dropped => return,
@@ -240,16 +246,64 @@ impl Sockets {
         self.rings[conn].buffers().give_back(buffer);
     }
 
-    /// After a batch of completions: the buffers are free again, so starved sockets go on.
+    /// After a batch of completions: the buffers are free again, so starved sockets go on. Now those
+    /// whose send is still in flight wait for their peers: if too much waits, they give way.
     pub(super) fn batch_done(&mut self) {
+        if self.spool.is_over() {
+            self.relieve();
+        }
         while let Some(conn) = self.starved.pop() {
             self.resume_receiving(conn);
         }
     }
 
+    /// Lets the largest backlogs go until there is room for others.
+    fn relieve(&mut self) {
+        let backlog = |(index, socket): (u32, &Socket)| {
+            let waits = socket.egress.in_flight() && socket.state < State::Failed;
+            waits.then(|| Backlog {
+                leaving: socket.state > State::Open,
+                bytes: socket.egress.queued_bytes(),
+                of: ConnId {
+                    index,
+                    generation: socket.generation,
+                },
+            })
+        };
+        let mut backlogs: Vec<_> = (0..).zip(&self.table).filter_map(backlog).collect();
+        backlogs.sort_unstable_by(|a, b| b.cmp(a));
+        let mut letting_go_bytes = 0;
+        for backlog in backlogs {
+            if !self.spool.is_short(letting_go_bytes) {
+                break;
+            }
+            letting_go_bytes += self.give_way(backlog.of);
+        }
+        self.spool.looked();
+    }
+
+    /// Lets go what waits for a socket, so that its session ends; with the session, the socket.
+    /// Returns the bytes that will follow.
+    fn give_way(&mut self, conn: ConnId) -> usize {
+        let Some(socket) = socket(&mut self.table, conn) else {
+            return 0;
+        };
+        if socket.state == State::Open {
+            let own_bytes = socket.egress.give_way();
+            if own_bytes.is_some() {
+                self.happened.push_back(Happened::Blocked(conn));
+            }
+            return own_bytes.unwrap_or(0);
+        }
+        let own_bytes = socket.egress.own_bytes();
+        self.fail(conn);
+        own_bytes
+    }
+
     /// Ends sockets that linger too long, and tries again what the kernel put off.
     pub(super) fn tick(&mut self, now_ms: u64) {
         self.accept_again(now_ms);
+        self.spool.look_again();
         while let Some((deadline_ms, conn)) = self.deadlines.front().copied()
             && deadline_ms <= now_ms
         {
@@ -273,7 +327,7 @@ impl Sockets {
                 ring.enter()?;
             }
         }
-        self.joiner.forget();
+        self.spool.forget();
         Ok(())
     }
 
@@ -286,7 +340,7 @@ impl Sockets {
         if !socket.egress.in_flight() {
             socket.note_send(self.limits.backlog_bytes_max);
         }
-        if let Some(bytes) = socket.egress.next_send(&mut self.joiner) {
+        if let Some(bytes) = socket.egress.next_send(&mut self.spool) {
             // SAFETY: the queue keeps the frame of a send in flight until `sent` or `failed`,
             // which follow only from its completion; a table that is dropped waits for it.
             unsafe { self.rings[conn].send(conn, bytes) };
@@ -357,9 +411,4 @@ pub(super) fn socket(table: &mut [Socket], conn: ConnId) -> Option<&mut Socket> 
     table
         .get_mut(conn.index as usize)
         .filter(|socket| socket.generation == conn.generation && socket.state != State::Free)
-}
-
-/// A frame for one socket.
-pub(super) fn frame(bytes: Bytes) -> Frame {
-    Rc::new(bytes)
 }

@@ -139,13 +139,14 @@ impl Sockets {
 
     fn send_completed(&mut self, conn: ConnId, result: i32) {
         let unread_bytes_max = self.limits.unread_bytes_max;
-        let socket = self.socket(conn);
+        let socket =
+            socket(&mut self.table, conn).expect("a place keeps its tenant while it is sent to");
         let Ok(bytes) = usize::try_from(result) else {
             socket.egress.failed();
             self.fail(conn);
             return;
         };
-        socket.egress.sent(bytes);
+        socket.egress.sent(bytes, &mut self.spool);
         if socket.state == State::Failed {
             socket.egress.discard();
         }

@@ -118,6 +118,12 @@ impl Client {
         self.socket.send(text).map_err(over)
     }
 
+    /// Says a ping of so many bytes, if the connection is open.
+    pub(crate) fn try_ping(&mut self, bytes: usize) -> Result<(), Over> {
+        let ping = tungstenite::Message::Ping(vec![b'.'; bytes].into());
+        self.socket.send(ping).map_err(over)
+    }
+
     /// The next event, in the order of arrival.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Event {

@@ -25,9 +25,6 @@ const OFFER: &[u8] = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_
 /// Says that a message is compressed (RFC 7692, section 6).
 const RSV1: u8 = 0x40;
 
-/// Time between two heartbeats.
-const HEARTBEAT_US: u64 = 30_000_000;
-
 impl World {
     /// A client's next turn; earlier plans are void.
     pub(crate) fn client_turn(&mut self, client: usize, after_us: u64) {
@@ -189,10 +186,11 @@ impl World {
 
     fn stay_alive(&mut self, client: usize) {
         let held = &mut self.clients[client];
-        if held.kind == Kind::Silent || self.now_us < held.wire.heartbeat_us {
+        let never = matches!(held.kind, Kind::Silent | Kind::Ponger);
+        if never || self.now_us < held.wire.heartbeat_us {
             return;
         }
-        held.wire.heartbeat_us = self.now_us + HEARTBEAT_US;
+        held.wire.heartbeat_us = self.now_us + held.wire.heartbeat_every_us;
         held.wire.acks_due += 1;
         self.say(client, &Command::Heartbeat);
     }

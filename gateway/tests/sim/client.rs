@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Stalled,
     /// Says nothing any more after READY, not even that it is there.
     Silent,
+    /// Sends no heartbeats, but answers pings.
+    Ponger,
     /// Never says who it is.
     Mute,
     /// Has a bad token.
@@ -138,6 +140,9 @@ pub(crate) struct Wire {
     pub(crate) acks_due: u32,
     pub(crate) typed: bool,
     pub(crate) heartbeat_us: u64,
+    /// Time between two heartbeats, as HELLO has it.
+    pub(crate) heartbeat_every_us: u64,
+    pub(crate) pings: u32,
     pub(crate) ready_us: u64,
     pub(crate) identify_us: Option<u64>,
     pub(crate) identify_refused: bool,
@@ -162,6 +167,8 @@ impl Default for Wire {
             acks_due: 0,
             typed: false,
             heartbeat_us: 0,
+            heartbeat_every_us: 0,
+            pings: 0,
             ready_us: 0,
             identify_us: None,
             identify_refused: false,
@@ -222,6 +229,7 @@ impl Client {
             Kind::Stalled,
             Kind::Stalled,
             Kind::Silent,
+            Kind::Ponger,
             Kind::Mute,
             Kind::Forger,
             Kind::Breaker,

@@ -22,6 +22,8 @@ pub(crate) enum Happening {
     ReplayedMessage,
     Resync,
     SlowConsumer,
+    GaveWay,
+    FullSlice,
     SilentClosed,
     UnidentifiedClosed,
     BadToken,
@@ -46,7 +48,7 @@ pub(crate) enum Happening {
 
 impl Happening {
     /// All of them.
-    const ALL: [Self; 35] = [
+    const ALL: [Self; 37] = [
         Self::PowerCut,
         Self::PowerCutInWrite,
         Self::PowerCutInRecovery,
@@ -62,6 +64,8 @@ impl Happening {
         Self::ReplayedMessage,
         Self::Resync,
         Self::SlowConsumer,
+        Self::GaveWay,
+        Self::FullSlice,
         Self::SilentClosed,
         Self::UnidentifiedClosed,
         Self::BadToken,

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::StdRng;
-use throng::egress::{Egress, Frame, Joiner, Pushed};
+use throng::egress::{Egress, Pushed};
 use throng::io::ConnId;
+use throng::spool::{Backlog, Frame, Spool};
 
 /// How the client takes what has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) held: bool,
     /// The shard asked for its end.
     pub(crate) closing: bool,
+    /// It had to make room for others.
+    pub(crate) gave_way: bool,
     /// Reading has always been at once.
     pub(crate) healthy: bool,
     pub(crate) reading: Reading,
@@ -64,6 +67,7 @@ impl Link {
             served: true,
             held: true,
             closing: false,
+            gave_way: false,
             healthy: true,
             reading: Reading::AtOnce,
             egress: Egress::new(),
@@ -78,8 +82,37 @@ impl Link {
     }
 
     /// The shard sends something; true when the backlog has just overflowed.
-    pub(crate) fn push(&mut self, frame: Frame, backlog_bytes_max: usize) -> bool {
-        self.served && self.egress.push(frame, backlog_bytes_max) == Pushed::Overflow
+    pub(crate) fn push(
+        &mut self,
+        frame: Frame,
+        backlog_bytes_max: usize,
+        spool: &mut Spool,
+    ) -> bool {
+        self.served && self.egress.push(frame, backlog_bytes_max, spool) == Pushed::Overflow
+    }
+
+    /// What waits here for the client to read.
+    pub(crate) fn backlog(&self, link: usize) -> Option<Backlog<usize>> {
+        let waits = self.served && self.room == 0 && !self.egress.is_idle();
+        waits.then(|| Backlog {
+            leaving: self.closing,
+            bytes: self.egress.queued_bytes(),
+            of: link,
+        })
+    }
+
+    /// Makes room for others; returns the bytes that will follow, or `None` if it has before.
+    pub(crate) fn give_way(&mut self) -> Option<usize> {
+        let own_bytes = self.egress.give_way()?;
+        self.gave_way = true;
+        Some(own_bytes)
+    }
+
+    /// The server's end is gone, with what was to be sent.
+    pub(crate) fn end(&mut self) {
+        self.served = false;
+        self.egress = Egress::new();
+        self.in_flight = Bytes::new();
     }
 
     pub(crate) fn deflate(&mut self) {
@@ -116,9 +149,9 @@ impl Link {
     }
 
     /// Lets the kernel take what it has room for; returns the pieces that are now on their way.
-    pub(crate) fn send(&mut self, joiner: &mut Joiner, random: &mut StdRng) -> Vec<Bytes> {
+    pub(crate) fn send(&mut self, spool: &mut Spool, random: &mut StdRng) -> Vec<Bytes> {
         let mut pieces = Vec::new();
-        while self.room > 0 && self.begin(joiner) {
+        while self.room > 0 && self.begin(spool) {
             let left = self.in_flight.len() - self.accepted;
             let whole = left.min(self.room);
             let piece = if random.random_ratio(4, 5) {
@@ -131,7 +164,7 @@ impl Link {
             self.room -= piece;
             let is_short = random.random_ratio(1, 8);
             if self.accepted == self.in_flight.len() || is_short {
-                self.egress.sent(self.accepted);
+                self.egress.sent(self.accepted, spool);
                 self.in_flight = Bytes::new();
                 self.accepted = 0;
             }
@@ -139,11 +172,11 @@ impl Link {
         pieces
     }
 
-    fn begin(&mut self, joiner: &mut Joiner) -> bool {
+    fn begin(&mut self, spool: &mut Spool) -> bool {
         if !self.in_flight.is_empty() {
             return true;
         }
-        if let Some(bytes) = self.egress.next_send(joiner) {
+        if let Some(bytes) = self.egress.next_send(spool) {
             self.in_flight = Bytes::copy_from_slice(bytes);
         }
         !self.in_flight.is_empty()

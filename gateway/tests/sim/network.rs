@@ -103,7 +103,7 @@ impl World {
             return;
         };
         let host = &mut node.hosts[usize::from(shard)];
-        let pieces = self.links[link].send(&mut host.joiner, &mut self.random);
+        let pieces = self.links[link].send(&mut host.spool, &mut self.random);
         if self.links[link].take_writable() {
             host.inputs.push_back(Input::Writable { conn });
         }
@@ -114,9 +114,7 @@ impl World {
             self.put(at_us - self.now_us, Event::ToClient { link, bytes: piece });
         }
         if self.links[link].is_drained() {
-            self.end_at_server(link);
-            let at_us = self.links[link].to_client_us.max(self.now_us + 1);
-            self.put(at_us - self.now_us, Event::ClientSeesEnd { link });
+            self.break_off(link);
         }
     }
 
@@ -201,17 +199,22 @@ impl World {
     /// A socket did not take its last bytes in time.
     pub(crate) fn linger_over(&mut self, link: usize) {
         if self.links[link].served && self.links[link].epoch == self.epoch {
-            self.end_at_server(link);
-            let at_us = self.links[link].to_client_us.max(self.now_us + 1);
-            self.put(at_us - self.now_us, Event::ClientSeesEnd { link });
+            self.break_off(link);
             self.give_pumped(self.links[link].shard);
         }
+    }
+
+    /// The server gives a socket up.
+    pub(crate) fn break_off(&mut self, link: usize) {
+        self.end_at_server(link);
+        let at_us = self.links[link].to_client_us.max(self.now_us + 1);
+        self.put(at_us - self.now_us, Event::ClientSeesEnd { link });
     }
 
     /// The server's end is gone; its shard hears so with the next inputs.
     fn end_at_server(&mut self, link: usize) {
         let Link { shard, conn, .. } = self.links[link];
-        self.links[link].served = false;
+        self.links[link].end();
         if let Some(node) = self.node()
             && node.hosts[usize::from(shard)].link(conn) == Some(link)
         {

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use throng::config::Config;
-use throng::egress::Joiner;
 use throng::heads::Heads;
 use throng::io::{ConnId, Input, Outbox, ShardId};
 use throng::lane::LaneMessage;
 use throng::record;
 use throng::shard::{Shard, ShardStart};
+use throng::spool::Spool;
 use throng_protocol::{ChannelId, Nonce, Rev, Seq};
 use throng_router::{Topic, Topology};
 use throng_storage_engine::{
@@ -66,7 +66,7 @@ pub(crate) struct Lane {
 pub(crate) struct Host {
     pub(crate) shard: Shard,
     pub(crate) outbox: Outbox,
-    pub(crate) joiner: Joiner,
+    pub(crate) spool: Spool,
     pub(crate) store: StoreTasks,
     /// Inputs that came of outputs.
     pub(crate) inputs: VecDeque<Input<'static>>,
@@ -149,7 +149,11 @@ pub(crate) async fn start(
             heads,
             recent,
         };
-        hosts.push(Host::new(Shard::new(start), StoreTasks::new(log, reader)));
+        hosts.push(Host::new(
+            Shard::new(start),
+            &config,
+            StoreTasks::new(log, reader),
+        ));
     }
     let node = Node {
         hosts,
@@ -267,11 +271,11 @@ async fn read_channel(
 }
 
 impl Host {
-    fn new(shard: Shard, store: StoreTasks) -> Self {
+    fn new(shard: Shard, config: &Config, store: StoreTasks) -> Self {
         Self {
             shard,
             outbox: Outbox::new(),
-            joiner: Joiner::new(),
+            spool: Spool::new(config.limits.backlogs_bytes_max),
             store,
             inputs: VecDeque::new(),
             flush_due: false,

@@ -185,6 +185,9 @@ impl Plan {
         if random.random_ratio(1, 3) {
             limits.lane_bytes_max = 96 << 10;
         }
+        if random.random_ratio(1, 3) {
+            limits.backlogs_bytes_max = 4 * limits.backlog_bytes_max;
+        }
         self.config
             .check()
             .expect("a plan keeps to the rules of the configuration");

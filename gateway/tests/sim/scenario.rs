@@ -113,6 +113,63 @@ fn a_stalled_reader_is_dropped_and_nobody_waits_for_it() {
 }
 
 #[test]
+fn the_largest_backlogs_give_way_before_any_is_too_large() {
+    let mut plan = Plan::calm(9);
+    plan.config.limits.backlogs_bytes_max = 100 << 10;
+    check(plan, |world| {
+        let (_, writer, channel) = pair(world);
+        let stalled: Vec<usize> = (0..world.clients.len())
+            .filter(|client| *client != writer && client % 3 == 0)
+            .collect();
+        for client in &stalled {
+            let link = world.clients[*client].link.expect("everybody is there");
+            world.read_from_now_on(link, Reading::Not);
+        }
+        write(world, writer, channel, 600);
+        assert!(world.counts.of(Happening::GaveWay) > 0, "nobody gave way");
+        assert_eq!(world.counts.of(Happening::SlowConsumer), 0);
+        for (client, held) in world.clients.iter().enumerate() {
+            let link = held.link.map(|link| &world.links[link]);
+            let gave_way = link.is_some_and(|link| link.gave_way);
+            assert!(!gave_way || stalled.contains(&client), "{client} gave way");
+        }
+    });
+}
+
+#[test]
+fn listeners_come_and_go_while_their_channel_is_told_in_slices() {
+    for seed in 0..6 {
+        let mut plan = Plan::calm(seed);
+        (plan.users, plan.clients, plan.guilds) = (40, 60, 1);
+        plan.channels_per_guild = 1;
+        plan.config.limits.fanout_slice_max = 2;
+        plan.again = Delay {
+            min_us: 500,
+            max_us: 3_000,
+        };
+        check(plan, |world| {
+            let (_, writer, channel) = pair(world);
+            for turn in 0..400 {
+                if turn % 3 == 0 {
+                    world.send_new_to(writer, channel);
+                }
+                let client = (turn * 7) % world.clients.len();
+                match turn % 5 {
+                    _ if client == writer || world.clients[client].stage != Stage::Ready => {}
+                    0 => world.leave_abruptly(client),
+                    1 => world.unsubscribe_some(client),
+                    2 => world.subscribe_again(client),
+                    _ => world.subscribe_some(client),
+                }
+                world.run_until(world.now_us + 4_000);
+            }
+            until_acknowledged(world, writer);
+            assert!(world.counts.of(Happening::FullSlice) > 200);
+        });
+    }
+}
+
+#[test]
 fn what_was_acknowledged_survives_a_power_cut_right_after() {
     for seed in 0..20 {
         check(Plan::calm(seed), |world| {
@@ -262,5 +319,32 @@ fn who_has_joined_is_not_turned_away_by_an_old_answer() {
             world.send_new_to(stranger, channel);
         }
         until_acknowledged(world, stranger);
+    });
+}
+
+#[test]
+fn a_pong_keeps_a_session_and_a_heartbeat_spares_the_ping() {
+    let mut plan = Plan::calm(9);
+    plan.config.heartbeat_s = 10;
+    check(plan, |world| {
+        let (ponger, heartbeater, _) = pair(world);
+        let silent = (0..world.clients.len())
+            .find(|client| ![ponger, heartbeater].contains(client))
+            .expect("there are more");
+        world.clients[ponger].kind = Kind::Ponger;
+        world.clients[silent].kind = Kind::Silent;
+        let links = [ponger, heartbeater].map(|client| world.clients[client].link);
+        assert!(links.iter().all(Option::is_some));
+        world.run_until(world.now_us + 300 * SECOND_US);
+        for (client, link) in [ponger, heartbeater].into_iter().zip(links) {
+            assert_eq!(world.clients[client].link, link, "it was kept");
+        }
+        let pings = world.clients[ponger].wire.pings;
+        assert!(
+            (18..=24).contains(&pings),
+            "one each 12.5 s and a little: {pings}"
+        );
+        assert_eq!(world.clients[heartbeater].wire.pings, 0);
+        assert_eq!(world.counts.of(Happening::SilentClosed), 1);
     });
 }

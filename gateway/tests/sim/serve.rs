@@ -6,8 +6,6 @@
 //! Invariants: outputs are carried out in their order; a lane never reorders; what the shard asks
 //! for is answered once, unless the node ends before.
 
-use std::rc::Rc;
-
 use bytes::Bytes;
 use rand::RngExt;
 use throng::io::{Application, ConnId, Input, Outbox, Output};
@@ -16,6 +14,7 @@ use throng_control::{FromShard, ToShard};
 
 use crate::counts::Happening;
 use crate::journal::Health;
+use crate::link::Link;
 use crate::node::{Host, Node};
 use crate::notes::{note_input, note_output};
 use crate::world::{Event, Power, World};
@@ -118,7 +117,12 @@ impl World {
                     self.links[link].deflate();
                 }
             }
-            Output::Broadcast { bytes, .. } => self.send_to(shard, recipients, bytes),
+            Output::Broadcast { bytes, .. } => {
+                if recipients.len() == self.plan.config.limits.fanout_slice_max {
+                    self.counts.add(Happening::FullSlice);
+                }
+                self.send_to(shard, recipients, bytes);
+            }
             Output::Again => {
                 let after_us = self.plan.again.draw(&mut self.random);
                 let epoch = self.epoch;
@@ -175,28 +179,31 @@ impl World {
     }
 
     fn send_to(&mut self, shard: u16, conns: &[ConnId], bytes: Bytes) {
-        let plain = Rc::new(bytes);
-        let mut compressed = None;
         let backlog_bytes_max = self.plan.config.limits.backlog_bytes_max;
+        let Power::Up(node) = &mut self.power else {
+            return;
+        };
+        let host = &mut node.hosts[usize::from(shard)];
+        let (mut plain, mut compressed) = (None, None);
         for conn in conns {
-            let Some(link) = self.link_of(shard, *conn) else {
+            let Some(at) = host.link(*conn) else {
                 continue;
             };
-            self.touched.push(link);
-            let frame = match self.links[link].is_deflating() {
-                true => compressed.get_or_insert_with(|| Rc::new(self.compression.of(&plain))),
-                false => &plain,
+            self.touched.push(at);
+            let link = &mut self.links[at];
+            let frame = match link.is_deflating() {
+                true => {
+                    compressed.get_or_insert_with(|| host.spool.frame(self.compression.of(&bytes)))
+                }
+                false => plain.get_or_insert_with(|| host.spool.frame(bytes.clone())),
             };
-            if self.links[link].push(Rc::clone(frame), backlog_bytes_max) {
-                let healthy = self.links[link].healthy;
+            if link.push(frame.clone(), backlog_bytes_max, &mut host.spool) {
                 assert!(
-                    !healthy,
-                    "connection {link} reads at once and is taken for a slow one"
+                    !link.healthy,
+                    "connection {at} reads at once and is taken for a slow one"
                 );
                 self.counts.add(Happening::SlowConsumer);
-                if let Some(host) = self.host(shard) {
-                    host.inputs.push_back(Input::Blocked { conn: *conn });
-                }
+                host.inputs.push_back(Input::Blocked { conn: *conn });
             }
         }
     }
@@ -211,7 +218,40 @@ impl World {
         }
         self.touched = touched;
         if let Some(host) = self.host(shard) {
-            host.joiner.forget();
+            host.spool.forget();
+            if host.spool.is_over() {
+                self.relieve(shard);
+            }
+        }
+    }
+
+    /// Lets the largest backlogs of a shard go, as the edge does.
+    fn relieve(&mut self, shard: u16) {
+        let epoch = self.epoch;
+        let here = |link: &&Link| link.shard == shard && link.epoch == epoch;
+        let links = self.links.iter().enumerate().filter(|(_, link)| here(link));
+        let mut backlogs: Vec<_> = links.filter_map(|(at, link)| link.backlog(at)).collect();
+        backlogs.sort_unstable_by(|a, b| b.cmp(a));
+        let mut letting_go_bytes = 0;
+        for backlog in backlogs {
+            let Some(host) = self.host(shard) else { return };
+            if !host.spool.is_short(letting_go_bytes) {
+                break;
+            }
+            let link = &mut self.links[backlog.of];
+            let conn = link.conn;
+            if let Some(own_bytes) = link.give_way() {
+                letting_go_bytes += own_bytes;
+                self.counts.add(Happening::GaveWay);
+                if let Some(host) = self.host(shard) {
+                    host.inputs.push_back(Input::Blocked { conn });
+                }
+            } else if backlog.leaving {
+                self.break_off(backlog.of);
+            }
+        }
+        if let Some(host) = self.host(shard) {
+            host.spool.looked();
         }
     }
 

@@ -290,6 +290,9 @@ impl World {
             Event::Lane { from, to, .. } => self.lane_delivers(from, to),
             Event::Tick { epoch, shard } => {
                 self.put(TICK_US, Event::Tick { epoch, shard });
+                if let Some(node) = self.node() {
+                    node.hosts[usize::from(shard)].spool.look_again();
+                }
                 self.give(shard, Input::Tick);
             }
             Event::Flush { shard, .. } => self.flush(shard),
