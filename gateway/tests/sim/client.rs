@@ -215,9 +215,8 @@ impl Client {
         let kinds = [
             Kind::Slow,
             Kind::Stalled,
-            Kind::Stalled,
-            Kind::Silent,
             Kind::Ponger,
+            Kind::Silent,
             Kind::Mute,
             Kind::Forger,
             Kind::Breaker,
