@@ -35,6 +35,7 @@ pub mod record;
 
 mod audience;
 mod commit;
+pub mod compression;
 pub mod egress;
 mod fanout;
 pub mod heads;

@@ -16,7 +16,7 @@ use throng_protocol::{
     encode_frame,
 };
 
-use crate::connection::Step;
+use crate::connection::{Limits, Step};
 use crate::io::{ConnId, Outbox, Output};
 use crate::lane::Refusal;
 use crate::session::{Parked, Session, Stage};
@@ -52,10 +52,18 @@ impl Shard {
         let message_bytes_max = self.config.limits.message_bytes_max;
         // The connection is out of its session while its pieces are handled: they borrow from it.
         let mut connection = std::mem::take(&mut session.connection);
-        connection.received(bytes, message_bytes_max, &mut |step| {
+        // So is the inflater; it is not lent to a connection that did not agree to compression.
+        let may_deflate = session.stage == Stage::Connecting || session.deflates;
+        let mut inflater = self.inflater.take();
+        let limits = Limits {
+            message_bytes_max,
+            inflater: inflater.as_deref_mut().filter(|_| may_deflate),
+        };
+        connection.received(bytes, limits, &mut |step| {
             self.step(conn, step, out);
             self.is_open(conn)
         });
+        self.inflater = inflater;
         if let Some(session) = self.sessions.get(conn) {
             session.connection = connection;
         }
@@ -69,7 +77,16 @@ impl Shard {
 
     fn step(&mut self, conn: ConnId, step: Step<'_>, out: &mut Outbox) {
         match step {
-            Step::Upgraded { path, response } => self.upgraded(conn, path, response, out),
+            Step::Upgraded {
+                path,
+                deflate,
+                response,
+            } => {
+                self.upgraded(conn, path, response, out);
+                if deflate {
+                    self.deflates(conn, out);
+                }
+            }
             Step::Item(item) => self.item(conn, item, out),
             Step::HandOver { head } => {
                 out.push(Output::HandOver { conn, head });
@@ -83,6 +100,14 @@ impl Shard {
                 self.close_socket(conn, out);
             }
             Step::Failed(reason) => self.close(conn, reason, out),
+        }
+    }
+
+    /// The client agreed to compression.
+    fn deflates(&mut self, conn: ConnId, out: &mut Outbox) {
+        if let Some(session) = self.sessions.get(conn) {
+            session.deflates = true;
+            out.push(Output::Deflate { conn });
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) stage: Stage,
     /// A ping was sent since then.
     pub(crate) pinged: bool,
+    /// Compression was agreed on.
+    pub(crate) deflates: bool,
 }
 
 /// Bytes of one session.
@@ -188,6 +190,7 @@ impl Session {
             subscriptions: List::default(),
             stage: Stage::Connecting,
             pinged: false,
+            deflates: false,
         }
     }
 

@@ -14,6 +14,9 @@ pub const HEAD_BYTES_MAX: usize = 16_384;
 /// The most header lines of a handshake.
 pub const HEAD_LINES_MAX: usize = 100;
 
+/// Text messages below this many bytes are not compressed.
+pub const DEFLATE_BYTES_MIN: usize = 256;
+
 /// The longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 4_096;
 
