@@ -227,9 +227,8 @@ impl Client {
         let kinds = [
             Kind::Slow,
             Kind::Stalled,
-            Kind::Stalled,
-            Kind::Silent,
             Kind::Ponger,
+            Kind::Silent,
             Kind::Mute,
             Kind::Forger,
             Kind::Breaker,
