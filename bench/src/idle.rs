@@ -29,6 +29,8 @@ pub use report::IdleReport;
 
 /// Heartbeats that each of them sends: together enough to have touched every receive buffer.
 const WARM_UP_HEARTBEATS: u64 = 40;
+/// So few closed connections do not change a figure that means something.
+const LINGERING_MIN: i64 = 500;
 /// TIME_WAIT lasts a minute.
 const FORGET_S_MAX: u32 = 70;
 /// Connections of the calibration: enough for its noise to vanish.
@@ -171,7 +173,7 @@ fn calibrated(args: &IdleArgs) -> Result<Calibration, BenchError> {
 /// Waits until the kernel remembers few connections that are closed: it would forget them during
 /// the run, and what they held would be taken off what the sessions cost.
 fn forget(connections: u32) {
-    let few = i64::from(connections / 100);
+    let few = i64::from(connections / 100).max(LINGERING_MIN);
     let mut waited = 0;
     while lingering() > few && waited < FORGET_S_MAX {
         if waited == 0 {
