@@ -27,10 +27,10 @@ use crate::swarm::speech::Speech;
 use crate::target::Target;
 pub use report::IdleReport;
 
-/// Sessions of the warm-up.
-const WARM_UP_SESSIONS: u32 = 200;
 /// Heartbeats that each of them sends: together enough to have touched every receive buffer.
 const WARM_UP_HEARTBEATS: u64 = 40;
+/// So few closed connections do not change a figure that means something.
+const LINGERING_MIN: i64 = 500;
 /// TIME_WAIT lasts a minute.
 const FORGET_S_MAX: u32 = 70;
 /// Connections of the calibration: enough for its noise to vanish.
@@ -54,6 +54,9 @@ pub struct IdleArgs {
     /// For how long.
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     duration: Duration,
+    /// Sessions of the warm-up.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    warm_up: u32,
     /// Leaves out what the generator's own ends cost; kernel memory is then that of both ends.
     #[arg(long)]
     no_calibration: bool,
@@ -90,6 +93,7 @@ struct Moment {
     kernel: Kernel,
     free: i64,
     clock_s: f64,
+    live: u64,
     /// Processor time of the generator.
     own_cpu: Duration,
 }
@@ -101,6 +105,7 @@ impl Moment {
             kernel: Kernel::now(),
             free: free_bytes(),
             clock_s: crowd.clock().seconds(),
+            live: crowd.live(),
             own_cpu: thread_cpu(),
         }
     }
@@ -117,12 +122,13 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     warm_up(&mut crowd, args)?;
     pause(SETTLE);
     let before = Moment::now(options.pid, &crowd);
-    let connect_s = hold::come(&mut crowd, args.connections, options.connect_timeout)?;
+    let connect_s = come(&mut crowd, args)?;
     hold::stay(&mut crowd, SETTLE)?;
     let come = Moment::now(options.pid, &crowd);
     let least = hold::stay(&mut crowd, args.duration)?;
     let held = Moment::now(options.pid, &crowd);
-    let mut report = IdleReport::new(args.connections, &calibration);
+    let came = u32::try_from(come.live).unwrap_or(args.connections);
+    let mut report = IdleReport::new(args.connections, came, &calibration);
     report.memory(&before, &come, &held);
     if args.then_broadcast {
         report.broadcast = Some(hear::broadcast(&mut crowd, args.connections, args.size)?);
@@ -137,6 +143,19 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     }
     report.sessions(&crowd, connect_s, least);
     Ok(report)
+}
+
+/// Lets all come; how long it took, seconds. Where the server has no room for all, the run goes on
+/// with those who came, and says so.
+fn come(crowd: &mut Crowd, args: &IdleArgs) -> Result<f64, BenchError> {
+    let begun = crowd.clock().seconds();
+    match hold::come(crowd, args.connections, args.swarm.connect_timeout) {
+        Err(error @ BenchError::NotAllLive { live: 1.., .. }) => {
+            eprintln!("throng-bench: {error}");
+            Ok(crowd.clock().seconds() - begun)
+        }
+        result => result,
+    }
 }
 
 fn calibrated(args: &IdleArgs) -> Result<Calibration, BenchError> {
@@ -154,7 +173,7 @@ fn calibrated(args: &IdleArgs) -> Result<Calibration, BenchError> {
 /// Waits until the kernel remembers few connections that are closed: it would forget them during
 /// the run, and what they held would be taken off what the sessions cost.
 fn forget(connections: u32) {
-    let few = i64::from(connections / 100);
+    let few = i64::from(connections / 100).max(LINGERING_MIN);
     let mut waited = 0;
     while lingering() > few && waited < FORGET_S_MAX {
         if waited == 0 {
@@ -167,7 +186,7 @@ fn forget(connections: u32) {
 
 /// Sessions that come, beat and leave, so that the server has what it keeps for good.
 fn warm_up(crowd: &mut Crowd, args: &IdleArgs) -> Result<(), BenchError> {
-    let sessions = args.connections.min(WARM_UP_SESSIONS);
+    let sessions = args.connections.min(args.warm_up);
     hold::come(crowd, sessions, args.swarm.connect_timeout)?;
     for _ in 0..WARM_UP_HEARTBEATS {
         crowd.beat_all(sessions);

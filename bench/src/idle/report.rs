@@ -19,8 +19,10 @@ use crate::swarm::speech::Spoken;
 /// The report of `throng-bench idle`.
 #[derive(Clone, Default, Debug, Serialize)]
 pub struct IdleReport {
-    /// Sessions that were asked for and came.
+    /// Sessions that came.
     pub connections: u32,
+    /// Sessions that were asked for.
+    pub asked: u32,
     /// Growth of the server's resident memory, bytes a session, at the end of the hold.
     pub user_bytes_per_connection: f64,
     /// Growth of the kernel's memory without the generator's ends, bytes a session, at the end.
@@ -79,11 +81,12 @@ pub struct IdleReport {
 }
 
 impl IdleReport {
-    /// A report of so many sessions.
+    /// A report of so many sessions that were asked for, and so many that came.
     #[must_use]
-    pub fn new(connections: u32, calibration: &Calibration) -> Self {
+    pub fn new(asked: u32, connections: u32, calibration: &Calibration) -> Self {
         Self {
             connections,
+            asked,
             calibration: calibration.clone(),
             ..Self::default()
         }
@@ -93,7 +96,8 @@ impl IdleReport {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let mut spoken = self.broadcast.iter().chain(&self.chatter);
-        self.least_live == u64::from(self.connections)
+        self.connections == self.asked
+            && self.least_live == u64::from(self.connections)
             && self.dropped == 0
             && self.events[2] == 0
             && spoken.all(Spoken::is_clean)
@@ -208,7 +212,11 @@ impl fmt::Display for IdleReport {
             )?;
         }
         if !self.is_clean() {
-            writeln!(f, "NOT CLEAN: {} sessions were dropped", self.dropped)?;
+            writeln!(
+                f,
+                "NOT CLEAN: {} of {} sessions came, {} were dropped",
+                self.connections, self.asked, self.dropped
+            )?;
         }
         Ok(())
     }
