@@ -45,10 +45,17 @@ pub(crate) struct Session {
     subscriptions: List,
     /// How far it has come.
     pub(crate) stage: Stage,
-    /// A ping was sent since then.
-    pub(crate) pinged: bool,
+    marks: u8,
+}
+
+/// What else is known of a session, one bit each.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum Mark {
+    /// A ping was sent since it was last heard of.
+    Pinged = 1,
     /// Compression was agreed on.
-    pub(crate) deflates: bool,
+    Deflates = 2,
 }
 
 /// Bytes of one session.
@@ -189,8 +196,21 @@ impl Session {
             heard: Moment::at(now_ms),
             subscriptions: List::default(),
             stage: Stage::Connecting,
-            pinged: false,
-            deflates: false,
+            marks: 0,
+        }
+    }
+
+    /// Whether this is known of it.
+    pub(crate) fn is(&self, mark: Mark) -> bool {
+        self.marks & mark as u8 != 0
+    }
+
+    /// Notes that it is so, or no longer.
+    pub(crate) fn mark(&mut self, mark: Mark, on: bool) {
+        if on {
+            self.marks |= mark as u8;
+        } else {
+            self.marks &= !(mark as u8);
         }
     }
 
@@ -210,7 +230,7 @@ impl Session {
     /// A sign of life has come.
     pub(crate) fn be_alive(&mut self, now_ms: u64) {
         self.heard = Moment::at(now_ms);
-        self.pinged = false;
+        self.mark(Mark::Pinged, false);
     }
 
     /// Milliseconds since the stage began or the last sign of life came; up to 500 too few.
