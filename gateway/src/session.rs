@@ -45,11 +45,13 @@ pub(crate) struct Session {
     subscriptions: List,
     /// How far it has come.
     pub(crate) stage: Stage,
-    /// A ping was sent since then.
-    pub(crate) pinged: bool,
-    /// Compression was agreed on.
-    pub(crate) deflates: bool,
+    marks: u8,
 }
+
+/// A ping was sent since the last sign of life.
+const PINGED: u8 = 1;
+/// Compression was agreed on.
+const DEFLATES: u8 = 2;
 
 /// Bytes of one session.
 #[cfg(test)]
@@ -189,8 +191,7 @@ impl Session {
             heard: Moment::at(now_ms),
             subscriptions: List::default(),
             stage: Stage::Connecting,
-            pinged: false,
-            deflates: false,
+            marks: 0,
         }
     }
 
@@ -210,7 +211,24 @@ impl Session {
     /// A sign of life has come.
     pub(crate) fn be_alive(&mut self, now_ms: u64) {
         self.heard = Moment::at(now_ms);
-        self.pinged = false;
+        self.marks &= !PINGED;
+    }
+
+    /// Notes that it is pinged now; false if it was since the last sign of life.
+    pub(crate) fn ping(&mut self) -> bool {
+        let is_first = self.marks & PINGED == 0;
+        self.marks |= PINGED;
+        is_first
+    }
+
+    /// Compression is agreed on.
+    pub(crate) fn agree_to_deflate(&mut self) {
+        self.marks |= DEFLATES;
+    }
+
+    /// Whether compression was agreed on.
+    pub(crate) fn deflates(&self) -> bool {
+        self.marks & DEFLATES != 0
     }
 
     /// Milliseconds since the stage began or the last sign of life came; up to 500 too few.

@@ -195,8 +195,7 @@ impl Shard {
         if silent_ms >= 2 * heartbeat_ms {
             return self.close(conn, CloseReason::HeartbeatTimeout, out);
         }
-        if silent_ms >= heartbeat_ms + heartbeat_ms / 4 && !session.pinged {
-            session.pinged = true;
+        if silent_ms >= heartbeat_ms + heartbeat_ms / 4 && session.ping() {
             out.push(Output::Send {
                 conn,
                 bytes: PING.clone(),
