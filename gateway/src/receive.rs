@@ -19,7 +19,7 @@ use throng_protocol::{
 use crate::connection::{Limits, Step};
 use crate::io::{ConnId, Outbox, Output};
 use crate::lane::Refusal;
-use crate::session::{Mark, Parked, Session, Stage};
+use crate::session::{Parked, Session, Stage};
 use crate::shard::Shard;
 
 /// What is said most often is encoded once.
@@ -53,7 +53,7 @@ impl Shard {
         // The connection is out of its session while its pieces are handled: they borrow from it.
         let mut connection = std::mem::take(&mut session.connection);
         // So is the inflater; it is not lent to a connection that did not agree to compression.
-        let may_deflate = session.stage == Stage::Connecting || session.is(Mark::Deflates);
+        let may_deflate = session.stage == Stage::Connecting || session.deflates();
         let mut inflater = self.inflater.take();
         let limits = Limits {
             message_bytes_max,
@@ -106,7 +106,7 @@ impl Shard {
     /// The client agreed to compression.
     fn deflates(&mut self, conn: ConnId, out: &mut Outbox) {
         if let Some(session) = self.sessions.get(conn) {
-            session.mark(Mark::Deflates, true);
+            session.agree_to_deflate();
             out.push(Output::Deflate { conn });
         }
     }

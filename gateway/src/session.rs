@@ -48,15 +48,10 @@ pub(crate) struct Session {
     marks: u8,
 }
 
-/// What else is known of a session, one bit each.
-#[derive(Clone, Copy, Debug)]
-#[repr(u8)]
-pub(crate) enum Mark {
-    /// A ping was sent since it was last heard of.
-    Pinged = 1,
-    /// Compression was agreed on.
-    Deflates = 2,
-}
+/// A ping was sent since the last sign of life.
+const PINGED: u8 = 1;
+/// Compression was agreed on.
+const DEFLATES: u8 = 2;
 
 /// Bytes of one session.
 #[cfg(test)]
@@ -200,20 +195,6 @@ impl Session {
         }
     }
 
-    /// Whether this is known of it.
-    pub(crate) fn is(&self, mark: Mark) -> bool {
-        self.marks & mark as u8 != 0
-    }
-
-    /// Notes that it is so, or no longer.
-    pub(crate) fn mark(&mut self, mark: Mark, on: bool) {
-        if on {
-            self.marks |= mark as u8;
-        } else {
-            self.marks &= !(mark as u8);
-        }
-    }
-
     /// It has come further.
     pub(crate) fn enter(&mut self, stage: Stage, now_ms: u64) {
         self.stage = stage;
@@ -230,7 +211,24 @@ impl Session {
     /// A sign of life has come.
     pub(crate) fn be_alive(&mut self, now_ms: u64) {
         self.heard = Moment::at(now_ms);
-        self.mark(Mark::Pinged, false);
+        self.marks &= !PINGED;
+    }
+
+    /// Notes that it is pinged now; false if it was since the last sign of life.
+    pub(crate) fn ping(&mut self) -> bool {
+        let is_first = self.marks & PINGED == 0;
+        self.marks |= PINGED;
+        is_first
+    }
+
+    /// Compression is agreed on.
+    pub(crate) fn agree_to_deflate(&mut self) {
+        self.marks |= DEFLATES;
+    }
+
+    /// Whether compression was agreed on.
+    pub(crate) fn deflates(&self) -> bool {
+        self.marks & DEFLATES != 0
     }
 
     /// Milliseconds since the stage began or the last sign of life came; up to 500 too few.
