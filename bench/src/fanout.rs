@@ -22,7 +22,7 @@ use crate::idle::hold;
 use crate::memory::ProcessUse;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::links::Link;
-use crate::swarm::options::{SwarmOptions, pin, system};
+use crate::swarm::options::{Ending, SwarmOptions, pin, system};
 use crate::swarm::speech::{Speech, Spoken, everyone, lost, rate, speak, text};
 use crate::target::Target;
 use bare::Bare;
@@ -91,7 +91,7 @@ pub fn run(args: &FanoutArgs) -> ExitCode {
 
 fn measure(args: &FanoutArgs) -> Result<FanoutReport, BenchError> {
     let options = &args.swarm;
-    let mut crowd = options.crowd(args.subscribers, args.connect_rate, false)?;
+    let mut crowd = options.crowd(args.subscribers, args.connect_rate, Ending::Orderly)?;
     crowd.people.keep_ledger();
     if let Some(core) = args.core {
         pin(core)?;
@@ -139,7 +139,6 @@ fn closed(
     bare.pass().map_err(system("a bare round"))?;
     let until = crowd.clock().seconds() + args.duration.as_secs_f64();
     while crowd.clock().seconds() < until {
-        report.frame_bytes = frame;
         let before = args.swarm.pid.and_then(ProcessUse::of);
         let (messages, seconds) = round(crowd, channel, &content)?;
         let after = args.swarm.pid.and_then(ProcessUse::of);

@@ -16,21 +16,23 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::chat::parse_duration;
-use crate::clock::pause;
+use crate::clock::{pause, thread_cpu};
 use crate::error::BenchError;
 use crate::files;
-use crate::memory::{KernelMemory, ProcessUse, Slabs, free_bytes};
+use crate::memory::{Kernel, ProcessUse, free_bytes, lingering};
 use crate::swarm::calibrate::{Calibration, SETTLE, calibrate};
 use crate::swarm::crowd::Crowd;
-use crate::swarm::options::{SwarmOptions, system};
+use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::speech::Speech;
 use crate::target::Target;
 pub use report::IdleReport;
 
-/// Sessions of the warm-up.
-const WARM_UP_SESSIONS: u32 = 200;
 /// Heartbeats that each of them sends: together enough to have touched every receive buffer.
 const WARM_UP_HEARTBEATS: u64 = 40;
+/// So few closed connections do not change a figure that means something.
+const LINGERING_MIN: i64 = 500;
+/// TIME_WAIT lasts a minute.
+const FORGET_S_MAX: u32 = 70;
 /// Connections of the calibration: enough for its noise to vanish.
 const CALIBRATION_CONNECTIONS: u32 = 15_000;
 
@@ -52,6 +54,9 @@ pub struct IdleArgs {
     /// For how long.
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     duration: Duration,
+    /// Sessions of the warm-up.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    warm_up: u32,
     /// Leaves out what the generator's own ends cost; kernel memory is then that of both ends.
     #[arg(long)]
     no_calibration: bool,
@@ -85,40 +90,45 @@ pub fn run(args: &IdleArgs) -> ExitCode {
 #[derive(Clone, Default, Debug)]
 struct Moment {
     server: ProcessUse,
-    kernel: KernelMemory,
-    slabs: Slabs,
+    kernel: Kernel,
     free: i64,
     clock_s: f64,
+    live: u64,
+    /// Processor time of the generator.
+    own_cpu: Duration,
 }
 
 impl Moment {
     fn now(pid: Option<u32>, crowd: &Crowd) -> Self {
         Self {
             server: pid.and_then(ProcessUse::of).unwrap_or_default(),
-            kernel: KernelMemory::now(),
-            slabs: Slabs::now(),
+            kernel: Kernel::now(),
             free: free_bytes(),
             clock_s: crowd.clock().seconds(),
+            live: crowd.live(),
+            own_cpu: thread_cpu(),
         }
     }
 }
 
 fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let options = &args.swarm;
-    let mut crowd = options.crowd(args.connections, args.rate, false)?;
+    let mut crowd = options.crowd(args.connections, args.rate, Ending::Reset)?;
     if args.then_broadcast || args.then_rate.is_some() {
         crowd.people.keep_ledger();
     }
+    forget(args.connections);
     let calibration = calibrated(args)?;
     warm_up(&mut crowd, args)?;
     pause(SETTLE);
     let before = Moment::now(options.pid, &crowd);
-    let connect_s = hold::come(&mut crowd, args.connections, options.connect_timeout)?;
+    let connect_s = come(&mut crowd, args)?;
     hold::stay(&mut crowd, SETTLE)?;
     let come = Moment::now(options.pid, &crowd);
     let least = hold::stay(&mut crowd, args.duration)?;
     let held = Moment::now(options.pid, &crowd);
-    let mut report = IdleReport::new(args.connections, &calibration);
+    let came = u32::try_from(come.live).unwrap_or(args.connections);
+    let mut report = IdleReport::new(args.connections, came, &calibration);
     report.memory(&before, &come, &held);
     if args.then_broadcast {
         report.broadcast = Some(hear::broadcast(&mut crowd, args.connections, args.size)?);
@@ -135,6 +145,19 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     Ok(report)
 }
 
+/// Lets all come; how long it took, seconds. Where the server has no room for all, the run goes on
+/// with those who came, and says so.
+fn come(crowd: &mut Crowd, args: &IdleArgs) -> Result<f64, BenchError> {
+    let begun = crowd.clock().seconds();
+    match hold::come(crowd, args.connections, args.swarm.connect_timeout) {
+        Err(error @ BenchError::NotAllLive { live: 1.., .. }) => {
+            eprintln!("throng-bench: {error}");
+            Ok(crowd.clock().seconds() - begun)
+        }
+        result => result,
+    }
+}
+
 fn calibrated(args: &IdleArgs) -> Result<Calibration, BenchError> {
     if args.no_calibration {
         return Ok(Calibration::default());
@@ -147,9 +170,23 @@ fn calibrated(args: &IdleArgs) -> Result<Calibration, BenchError> {
     Ok(calibration)
 }
 
+/// Waits until the kernel remembers few connections that are closed: it would forget them during
+/// the run, and what they held would be taken off what the sessions cost.
+fn forget(connections: u32) {
+    let few = i64::from(connections / 100).max(LINGERING_MIN);
+    let mut waited = 0;
+    while lingering() > few && waited < FORGET_S_MAX {
+        if waited == 0 {
+            eprintln!("waiting until earlier connections are forgotten");
+        }
+        pause(Duration::from_secs(1));
+        waited += 1;
+    }
+}
+
 /// Sessions that come, beat and leave, so that the server has what it keeps for good.
 fn warm_up(crowd: &mut Crowd, args: &IdleArgs) -> Result<(), BenchError> {
-    let sessions = args.connections.min(WARM_UP_SESSIONS);
+    let sessions = args.connections.min(args.warm_up);
     hold::come(crowd, sessions, args.swarm.connect_timeout)?;
     for _ in 0..WARM_UP_HEARTBEATS {
         crowd.beat_all(sessions);

@@ -34,7 +34,7 @@ impl KernelMemory {
             slab: kib("Slab:"),
             vmalloc: kib("VmallocUsed:"),
             tables: kib("PageTables:") + kib("KernelStack:"),
-            sockets: socket_pages() * i64::try_from(page_size()).unwrap_or(4096),
+            sockets: socket_field("mem") * i64::try_from(page_size()).unwrap_or(4096),
         }
     }
 
@@ -62,11 +62,11 @@ pub fn free_bytes() -> i64 {
     field(&read("/proc/meminfo"), "MemFree:").unwrap_or(0) * 1024
 }
 
-fn socket_pages() -> i64 {
+fn socket_field(name: &str) -> i64 {
     let text = read("/proc/net/sockstat");
     let line = text.lines().find(|line| line.starts_with("TCP:"));
     let mut words = line.unwrap_or("").split_whitespace();
-    words.by_ref().find(|&word| word == "mem");
+    words.by_ref().find(|&word| word == name);
     words.next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
@@ -116,15 +116,33 @@ fn cpu_s(pid: u32) -> Option<f64> {
     Some(ticks / f64::from(per_second))
 }
 
+/// TCP sockets that there are, in whatever state.
+#[must_use]
+pub fn sockets() -> i64 {
+    socket_field("alloc")
+}
+
+/// Connections that are closed and still remembered (TIME_WAIT).
+#[must_use]
+pub fn lingering() -> i64 {
+    socket_field("tw")
+}
+
 /// Objects of the kernel's slab caches, by name: how many, and the bytes of pages for each.
 #[derive(Clone, Default, PartialEq, Debug)]
-pub struct Slabs(BTreeMap<String, (f64, f64)>);
+pub struct Slabs {
+    caches: BTreeMap<String, (f64, f64)>,
+    /// Bytes of pages that all caches hold, whether or not an object is in them.
+    pages: f64,
+}
 
 /// Fewer objects for each thing than this are noise.
 const OBJECTS_MIN: f64 = 0.05;
 
-/// Caches of file systems, files' pages and processes: what others do on the machine.
-const FOREIGN: [&str; 14] = [
+/// Caches of file systems, files' pages and processes, and of connections that are no more: what
+/// others do on the machine, or did.
+const FOREIGN: [&str; 15] = [
+    "tw_sock_TCP",
     "buffer_head",
     "radix_tree_node",
     "inode_cache",
@@ -150,24 +168,28 @@ impl Slabs {
     }
 
     fn parse(text: &str) -> Self {
-        let mut slabs = BTreeMap::new();
+        let mut slabs = Self::default();
+        let page_bytes = f64::from(u32::try_from(page_size()).unwrap_or(4_096));
         for line in text.lines().skip(2) {
-            let mut words = line.split_whitespace();
+            let (numbers, slabdata) = line.split_once("slabdata").unwrap_or((line, ""));
+            let mut words = numbers.split_whitespace();
             let name = words.next().unwrap_or("");
             let numbers: Vec<f64> = words.map_while(|word| word.parse().ok()).collect();
             if let [active, _, _, per_slab, pages, ..] = numbers[..] {
-                let page_bytes = f64::from(u32::try_from(page_size()).unwrap_or(4_096));
                 let bytes = pages * page_bytes / per_slab.max(1.0);
-                slabs.insert(name.to_owned(), (active, bytes));
+                slabs.caches.insert(name.to_owned(), (active, bytes));
+                let held = slabdata.split_whitespace().nth(1);
+                let held = held.and_then(|held| held.parse::<f64>().ok());
+                slabs.pages += held.unwrap_or(0.0) * pages * page_bytes;
             }
         }
-        Self(slabs)
+        slabs
     }
 
     /// Objects that came since `before`, by cache, and their size; negative where some went.
     pub fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, f64, f64)> + 'a {
-        self.0.iter().map(|(name, &(active, bytes))| {
-            let earlier = before.0.get(name).map_or(0.0, |cache| cache.0);
+        self.caches.iter().map(|(name, &(active, bytes))| {
+            let earlier = before.caches.get(name).map_or(0.0, |cache| cache.0);
             (name.as_str(), active - earlier, bytes)
         })
     }
@@ -186,26 +208,76 @@ impl Slabs {
         objects
     }
 
-    /// Bytes that came since `before` in caches that no socket uses. Each socket has one directory
-    /// entry; what came beyond that are files.
-    #[must_use]
-    pub fn foreign_since(&self, before: &Self) -> f64 {
-        let mut foreign = 0.0;
-        let (mut entries, mut sockets) = ((0.0, 0.0), 0.0);
+    /// Bytes that came since `before`, counted by objects: pages that a cache keeps for later, or
+    /// has not given back yet, are left out, and so are the caches of files and processes. Each
+    /// socket has one directory entry; what came beyond that are files.
+    fn own_since(&self, before: &Self) -> f64 {
+        let mut own = 0.0;
         for (name, count, bytes) in self.since(before) {
-            match name {
-                "dentry" => entries = (count, bytes),
-                "sock_inode_cache" => sockets = count,
-                _ if FOREIGN.contains(&name)
-                    || FOREIGN_STEMS.iter().any(|stem| name.starts_with(stem)) =>
-                {
-                    foreign += count * bytes;
-                }
-                _ => {}
+            let is_foreign = name == "dentry"
+                || FOREIGN.contains(&name)
+                || FOREIGN_STEMS.iter().any(|stem| name.starts_with(stem));
+            if name == "sock_inode_cache" {
+                let entry = self.caches.get("dentry").map_or(0.0, |entry| entry.1);
+                own += count * (bytes + entry);
+            } else if !is_foreign {
+                own += count * bytes;
             }
         }
-        foreign + (entries.0 - sockets) * entries.1
+        own
     }
+}
+
+/// Memory of the kernel at one moment, in both of its own accounts.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Kernel {
+    memory: KernelMemory,
+    slabs: Slabs,
+}
+
+impl Kernel {
+    /// What is held now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self {
+            memory: KernelMemory::now(),
+            slabs: Slabs::now(),
+        }
+    }
+
+    /// What came since `before`, by pages; others' files and processes are in it.
+    #[must_use]
+    pub const fn pages_since(&self, before: &Self) -> KernelMemory {
+        self.memory.since(&before.memory)
+    }
+
+    /// Bytes that came since `before` for sockets and rings: objects of the slab caches, what is
+    /// too large for a cache, mappings, tables and TCP buffers. By pages for who may not see
+    /// objects.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> f64 {
+        let pages = self.memory.since(&before.memory);
+        if self.slabs.caches.is_empty() {
+            return float(pages.sum());
+        }
+        let large = float(pages.slab) - (self.slabs.pages - before.slabs.pages);
+        let rest = float(pages.vmalloc + pages.tables + pages.sockets);
+        self.slabs.own_since(&before.slabs) + large + rest
+    }
+
+    /// Objects of the caches that came for each of `count` things.
+    #[must_use]
+    pub fn objects(&self, before: &Self, count: u32) -> BTreeMap<String, (f64, f64)> {
+        self.slabs.per(&before.slabs, count)
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of a machine's memory: 53 bits are plenty"
+)]
+const fn float(bytes: i64) -> f64 {
+    bytes as f64
 }
 
 fn read(path: &str) -> String {
@@ -234,19 +306,24 @@ mod tests {
         let head = "slabinfo - version: 2.1\n# name\n";
         let parse = |rows: &str| Slabs::parse(&format!("{head}{rows}"));
         let before = parse(
-            "sock_inode_cache 10 20 832 19 4 : x\ndentry 5 5 192 21 1 : x\next4_x 1 1 100 40 1 : x\n",
+            "sock_inode_cache 10 20 832 19 4 : tunables 0 0 0 : slabdata 1 1 0\n\
+             dentry 5 5 192 21 1 : tunables 0 0 0 : slabdata 1 1 0\n\
+             ext4_x 1 1 100 40 1 : tunables 0 0 0 : slabdata 1 1 0\n",
         );
         let after = parse(
-            "sock_inode_cache 12 20 832 19 4 : x\ndentry 8 8 192 21 1 : x\next4_x 3 3 100 40 1 : x\n",
+            "sock_inode_cache 12 20 832 19 4 : tunables 0 0 0 : slabdata 1 1 0\n\
+             dentry 800 800 192 21 1 : tunables 0 0 0 : slabdata 1 1 0\n\
+             ext4_x 3 3 100 40 1 : tunables 0 0 0 : slabdata 3 3 0\n",
         );
         let grown: Vec<f64> = after.since(&before).map(|(_, count, _)| count).collect();
-        assert_eq!(grown, [3.0, 2.0, 2.0]);
+        assert_eq!(grown, [795.0, 2.0, 2.0]);
         let page = f64::from(u32::try_from(page_size()).unwrap());
-        let foreign = after.foreign_since(&before);
+        let own = after.own_since(&before);
         assert!(
-            (foreign - (2.0 * page / 40.0 + page / 21.0)).abs() < 0.01,
-            "{foreign}"
+            (own - 2.0 * (4.0 / 19.0 + 1.0 / 21.0) * page).abs() < 0.01,
+            "{own}"
         );
-        assert!(Slabs::default().foreign_since(&Slabs::default()).abs() < f64::EPSILON);
+        assert!((after.pages - before.pages - 2.0 * page).abs() < 0.01);
+        assert_eq!(after.per(&before, 2).len(), 3);
     }
 }

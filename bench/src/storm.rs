@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::report::Latency;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::links::Link;
-use crate::swarm::options::{SwarmOptions, system};
+use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::people::Phase;
 use crate::swarm::speech::{Speech, Spoken, everyone, lost, speak, text};
 
@@ -123,7 +123,9 @@ const fn speaks(link: Link) -> bool {
 }
 
 fn measure(args: &StormArgs) -> Result<StormReport, BenchError> {
-    let mut crowd = args.swarm.crowd(args.connections, args.rate, true)?;
+    let mut crowd = args
+        .swarm
+        .crowd(args.connections, args.rate, Ending::Resume)?;
     crowd.people.keep_ledger();
     hold::come(&mut crowd, args.connections, args.swarm.connect_timeout)?;
     let shared = everyone(&crowd, args.connections);

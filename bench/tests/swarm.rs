@@ -184,6 +184,37 @@ fn sessions_are_held_on_several_rings_and_hear_everything() {
 }
 
 #[test]
+fn a_server_that_has_no_room_for_all_is_told_apart() {
+    let (folder, server) = stage(12);
+    let path = folder.path().join("tokens");
+    let text = fs::read_to_string(&path).expect("tokens");
+    let good: Vec<&str> = text.lines().take(10).collect();
+    fs::write(&path, good.join("\n") + "\nnobody\n").expect("a temporary file can be written");
+    let (status, report) = bench(
+        folder.path(),
+        &server.target,
+        &[
+            "idle",
+            "--connections",
+            "11",
+            "--duration",
+            "1s",
+            "--no-calibration",
+            "--warm-up",
+            "5",
+            "--connect-timeout",
+            "3s",
+            "--tokens",
+            &tokens(folder.path()),
+        ],
+    );
+    assert_eq!(status.code(), Some(1), "{report}");
+    assert_eq!(report["connections"], 10);
+    assert_eq!(report["asked"], 11);
+    assert!(report["errors"]["INVALID_SESSION"].as_u64() > Some(0));
+}
+
+#[test]
 fn a_fan_out_is_compared_with_a_bare_loop() {
     let (folder, server) = stage(50);
     let (status, report) = bench(

@@ -42,6 +42,14 @@ enum Members {
     Many(Box<Table<UserId, ()>>),
 }
 
+/// Bytes of one entry of each kind, its place in the table of ids aside.
+#[cfg(test)]
+pub(crate) const CHANNEL_BYTES: usize = size_of::<(ChannelId, u32)>();
+#[cfg(test)]
+pub(crate) const GUILD_BYTES: usize = size_of::<(GuildId, GuildAccess)>();
+#[cfg(test)]
+pub(crate) const MEMBER_BYTES: usize = size_of::<(UserId, ())>();
+
 /// Members that a guild's entry has room for.
 const FEW: usize = 4;
 

@@ -40,6 +40,10 @@ pub(crate) struct PendingMessage {
     pub(crate) reserved: SmallVec<[ShardId; 4]>,
 }
 
+/// Bytes of a message that is being committed, its texts and its frame aside.
+#[cfg(test)]
+pub(crate) const PENDING_BYTES: usize = size_of::<PendingMessage>() + size_of::<Record>();
+
 /// The commit that gathers and the one in flight.
 #[derive(Debug)]
 pub(crate) struct Commits {

@@ -33,6 +33,8 @@ pub struct Config {
     /// Connections per shard, 0 = as many as the memory would hold at 5 KiB each. Who comes beyond
     /// them gets 503.
     pub connections_max: u32,
+    /// Whether clients that offer permessage-deflate get it.
+    pub compression: bool,
     /// Memory that is to stay free, of the box or of the control group; below it, who comes gets
     /// 503. 0 = the larger of 512 MiB and a twentieth of the memory.
     pub memory_reserve_bytes: u64,
@@ -181,6 +183,7 @@ impl Default for Config {
             heartbeat_s: 30,
             token_days: 30,
             connections_max: 0,
+            compression: true,
             memory_reserve_bytes: 0,
             sockets: Sockets::default(),
             limits: Limits::default(),

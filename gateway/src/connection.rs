@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 use throng_protocol::CloseReason;
+use throng_protocol::deflate::Inflater;
 use throng_protocol::frame::{Chunk, Decoder, Incomplete, Item};
 use throng_protocol::handshake::{Head, parse_head};
 
@@ -22,6 +23,8 @@ pub enum Step<'a> {
     Upgraded {
         /// The request's path, without its query.
         path: &'a str,
+        /// Whether the peer takes compressed messages.
+        deflate: bool,
         /// 101, complete.
         response: Bytes,
     },
@@ -39,6 +42,16 @@ pub enum Step<'a> {
     },
     /// RFC 6455 was violated; the connection ends with this close code.
     Failed(CloseReason),
+}
+
+/// What a connection reads with.
+#[derive(Debug)]
+pub struct Limits<'a> {
+    /// The longest message, in bytes.
+    pub message_bytes_max: usize,
+    /// Opens compressed messages. There before the handshake where compression may be agreed on,
+    /// and after it where it was.
+    pub inflater: Option<&'a mut Inflater>,
 }
 
 /// One socket's state between two arrivals: 8 bytes, and nothing on the heap while frames arrive
@@ -76,17 +89,17 @@ impl Connection {
     }
 
     /// Takes bytes and hands what they mean to `sink`, until it returns false: then the rest is
-    /// thrown away, and so is everything after it. The longest message is the same at each call.
+    /// thrown away, and so is everything after it. The limits are the same at each call.
     pub fn received(
         &mut self,
         bytes: &mut [u8],
-        message_bytes_max: usize,
+        limits: Limits<'_>,
         sink: &mut dyn FnMut(Step<'_>) -> bool,
     ) {
         match self.0.take().map(|kept| *kept) {
-            None => self.frames(Incomplete::default(), bytes, message_bytes_max, sink),
-            Some(Kept::Frames(rest)) => self.frames(rest, bytes, message_bytes_max, sink),
-            Some(Kept::Head(partial)) => self.head(partial, bytes, message_bytes_max, sink),
+            None => self.frames(Incomplete::default(), bytes, limits, sink),
+            Some(Kept::Frames(rest)) => self.frames(rest, bytes, limits, sink),
+            Some(Kept::Head(partial)) => self.head(partial, bytes, limits, sink),
             Some(Kept::Ended) => self.end(),
         }
     }
@@ -95,11 +108,11 @@ impl Connection {
         &mut self,
         mut partial: Vec<u8>,
         bytes: &mut [u8],
-        message_bytes_max: usize,
+        limits: Limits<'_>,
         sink: &mut dyn FnMut(Step<'_>) -> bool,
     ) {
         if partial.is_empty() {
-            if !self.whole_head(bytes, message_bytes_max, sink) {
+            if !self.whole_head(bytes, limits, sink) {
                 self.0 = Some(Box::new(Kept::Head(bytes.to_vec())));
             }
             return;
@@ -107,7 +120,7 @@ impl Connection {
         partial.extend_from_slice(bytes);
         // A head ends with a line; a client that drips its bytes does not make us parse each time.
         let may_be_whole = bytes.contains(&b'\n') || partial.len() > HEAD_BYTES_MAX;
-        if !may_be_whole || !self.whole_head(&mut partial, message_bytes_max, sink) {
+        if !may_be_whole || !self.whole_head(&mut partial, limits, sink) {
             self.0 = Some(Box::new(Kept::Head(partial)));
         }
     }
@@ -116,10 +129,10 @@ impl Connection {
     fn whole_head(
         &mut self,
         bytes: &mut [u8],
-        message_bytes_max: usize,
+        mut limits: Limits<'_>,
         sink: &mut dyn FnMut(Step<'_>) -> bool,
     ) -> bool {
-        let Some(head) = parse_head(bytes, HEAD_BYTES_MAX) else {
+        let Some(head) = parse_head(bytes, HEAD_BYTES_MAX, limits.inflater.is_some()) else {
             return false;
         };
         self.end();
@@ -127,14 +140,17 @@ impl Connection {
             Head::Upgrade {
                 path,
                 head_bytes,
+                deflate,
                 response,
             } => {
                 if sink(Step::Upgraded {
                     path: &path,
+                    deflate,
                     response,
                 }) {
                     let rest = &mut bytes[head_bytes..];
-                    self.frames(Incomplete::default(), rest, message_bytes_max, sink);
+                    limits.inflater = limits.inflater.filter(|_| deflate);
+                    self.frames(Incomplete::default(), rest, limits, sink);
                 }
             }
             Head::Ordinary { .. } => {
@@ -153,13 +169,19 @@ impl Connection {
         &mut self,
         incomplete: Incomplete,
         bytes: &mut [u8],
-        message_bytes_max: usize,
+        mut limits: Limits<'_>,
         sink: &mut dyn FnMut(Step<'_>) -> bool,
     ) {
-        let mut decoder = Decoder::server(message_bytes_max).resuming(incomplete);
+        let mut decoder = Decoder::server(limits.message_bytes_max)
+            .with_deflate(limits.inflater.is_some())
+            .resuming(incomplete);
         let mut chunk = Chunk::new(bytes);
         loop {
-            let goes_on = match decoder.next(&mut chunk) {
+            let next = match limits.inflater.as_deref_mut() {
+                Some(inflater) => decoder.next_inflating(&mut chunk, inflater),
+                None => decoder.next(&mut chunk),
+            };
+            let goes_on = match next {
                 Ok(None) => break,
                 Ok(Some(item)) => sink(Step::Item(item)),
                 Err(error) => {
@@ -189,6 +211,13 @@ mod tests {
         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+    fn limits() -> Limits<'static> {
+        Limits {
+            message_bytes_max: 100,
+            inflater: None,
+        }
+    }
+
     /// What the steps are when the bytes arrive cut at these places.
     fn steps(bytes: &[u8], cuts: &[usize]) -> Vec<String> {
         let (mut connection, mut steps) = (Connection::server(), Vec::new());
@@ -197,7 +226,7 @@ mod tests {
         cuts.sort_unstable();
         for ends in cuts.windows(2) {
             let mut part = bytes[ends[0]..ends[1]].to_vec();
-            connection.received(&mut part, 100, &mut |step| {
+            connection.received(&mut part, limits(), &mut |step| {
                 let goes_on = !matches!(step, Step::Item(Item::Close(_)));
                 steps.push(format!("{step:?}"));
                 goes_on
@@ -235,7 +264,7 @@ mod tests {
         let mut connection = Connection::server();
         let mut chunk = UPGRADE.as_bytes().to_vec();
         chunk.extend(encode_masked(Opcode::Text, b"whole", [1; 4]));
-        connection.received(&mut chunk, 100, &mut |_| true);
+        connection.received(&mut chunk, limits(), &mut |_| true);
         assert!(connection.is_open() && connection.0.is_none());
         assert_eq!(size_of::<Connection>(), 8);
     }
@@ -265,7 +294,7 @@ mod tests {
         let request = b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
         let mut connection = Connection::server();
         let mut found = Bytes::new();
-        connection.received(&mut request.to_vec(), 100, &mut |step| {
+        connection.received(&mut request.to_vec(), limits(), &mut |step| {
             let Step::HandOver { head } = step else {
                 panic!("{step:?}")
             };

@@ -6,10 +6,11 @@
 //! Invariants: a message comes back whole, unfragmented and of its own kind; after a close frame
 //! was sent nothing follows it.
 
+use throng_protocol::deflate::Inflater;
 use throng_protocol::frame::{Item, Opcode, encode_message};
 use throng_protocol::{CloseReason, close_frame, close_reply};
 
-use crate::connection::{Connection, Step};
+use crate::connection::{Connection, Limits, Step};
 use crate::io::{Application, ConnId, Input, Outbox, Output};
 
 /// The longest message, in bytes.
@@ -23,7 +24,17 @@ Connection: close\r\nContent-Type: application/json\r\nContent-Length: 71\r\n\r\
 /// The application.
 #[derive(Debug, Default)]
 pub struct Echo {
-    connections: Vec<Option<(u32, Connection)>>,
+    peers: Vec<Option<Peer>>,
+    inflater: Inflater,
+}
+
+/// Who is spoken to.
+#[derive(Debug)]
+struct Peer {
+    generation: u32,
+    connection: Connection,
+    /// Compressed messages may come: not yet settled, or agreed on.
+    may_deflate: bool,
 }
 
 impl Echo {
@@ -35,25 +46,49 @@ impl Echo {
 
     fn accepted(&mut self, conn: ConnId) {
         let index = conn.index as usize;
-        if self.connections.len() <= index {
-            self.connections.resize_with(index + 1, || None);
+        if self.peers.len() <= index {
+            self.peers.resize_with(index + 1, || None);
         }
-        let connection = Connection::server();
-        let before = self.connections[index].replace((conn.generation, connection));
+        let before = self.peers[index].replace(Peer {
+            generation: conn.generation,
+            connection: Connection::server(),
+            may_deflate: true,
+        });
         assert!(before.is_none(), "a place has one tenant");
     }
 
+    fn received(&mut self, conn: ConnId, bytes: &mut [u8], outbox: &mut Outbox) {
+        let Some(Some(peer)) = self.peers.get_mut(conn.index as usize) else {
+            return;
+        };
+        assert_eq!(
+            peer.generation, conn.generation,
+            "the edge names the tenant"
+        );
+        let limits = Limits {
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            inflater: peer.may_deflate.then_some(&mut self.inflater),
+        };
+        let may_deflate = &mut peer.may_deflate;
+        peer.connection.received(bytes, limits, &mut |step| {
+            if let Step::Upgraded { deflate, .. } = step {
+                *may_deflate = deflate;
+            }
+            answer(conn, step, outbox)
+        });
+    }
+
     fn drain(&mut self, outbox: &mut Outbox) {
-        for (index, entry) in (0_u32..).zip(&mut self.connections) {
-            let Some((generation, connection)) = entry else {
+        for (index, peer) in (0_u32..).zip(&mut self.peers) {
+            let Some(peer) = peer else {
                 continue;
             };
             let conn = ConnId {
                 index,
-                generation: *generation,
+                generation: peer.generation,
             };
-            let was_open = connection.is_open();
-            connection.end();
+            let was_open = peer.connection.is_open();
+            peer.connection.end();
             if was_open {
                 outbox.push(Output::Send {
                     conn,
@@ -69,19 +104,10 @@ impl Application for Echo {
     fn handle(&mut self, _now_ms: u64, input: Input<'_>, outbox: &mut Outbox) {
         match input {
             Input::Accepted { conn } => self.accepted(conn),
-            Input::Received { conn, bytes } => {
-                if let Some(Some((generation, connection))) =
-                    self.connections.get_mut(conn.index as usize)
-                {
-                    assert_eq!(*generation, conn.generation, "the edge names the tenant");
-                    connection.received(bytes, MESSAGE_BYTES_MAX, &mut |step| {
-                        answer(conn, step, outbox)
-                    });
-                }
-            }
+            Input::Received { conn, bytes } => self.received(conn, bytes, outbox),
             Input::Closed { conn } => {
-                if let Some(entry) = self.connections.get_mut(conn.index as usize) {
-                    *entry = None;
+                if let Some(peer) = self.peers.get_mut(conn.index as usize) {
+                    *peer = None;
                 }
             }
             Input::Blocked { conn } => outbox.push(Output::Close { conn }),
@@ -100,7 +126,14 @@ impl Application for Echo {
 /// Answers what arrived; whether the connection goes on.
 fn answer(conn: ConnId, step: Step<'_>, outbox: &mut Outbox) -> bool {
     let (bytes, goes_on) = match step {
-        Step::Upgraded { response, .. } => (response, true),
+        Step::Upgraded {
+            response, deflate, ..
+        } => {
+            if deflate {
+                outbox.push(Output::Deflate { conn });
+            }
+            (response, true)
+        }
         Step::Item(Item::Text(text)) => (encode_message(Opcode::Text, text.as_bytes()), true),
         Step::Item(Item::Binary(bytes)) => (encode_message(Opcode::Binary, bytes), true),
         Step::Item(Item::Ping(bytes)) => (encode_message(Opcode::Pong, bytes), true),

@@ -35,6 +35,7 @@ pub enum Pushed {
 #[derive(Debug, Default)]
 pub struct Egress {
     queue: Option<Box<Queue>>,
+    deflating: bool,
     overflowed: bool,
     closing: bool,
     watched: bool,
@@ -168,6 +169,17 @@ impl Egress {
     /// Takes no more frames; what is queued still leaves.
     pub fn close(&mut self) {
         self.closing = true;
+    }
+
+    /// From here on the client takes compressed messages.
+    pub fn deflate(&mut self) {
+        self.deflating = true;
+    }
+
+    /// Whether the client takes compressed messages.
+    #[must_use]
+    pub fn is_deflating(&self) -> bool {
+        self.deflating
     }
 
     /// Asks for one [`Egress::take_writable`] when nothing is queued any more.

@@ -15,6 +15,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use throng_protocol::{ChannelId, Rev, Seq};
 
 use crate::audience::{Move, Told};
@@ -129,7 +130,7 @@ impl Shard {
             ..
         } = pending;
         self.credits.release(&reserved, frame.len() as u64);
-        let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
+        let shards = self.interested(channel);
         for shard in shards {
             self.credits.sent(shard, frame.len() as u64);
             let frame = frame.clone();
@@ -146,9 +147,14 @@ impl Shard {
         }
     }
 
+    /// The shards that hear a channel.
+    fn interested(&self, channel: ChannelId) -> SmallVec<[ShardId; 8]> {
+        self.interest.shards(&topic(channel)).map(ShardId).collect()
+    }
+
     /// Somebody types: tell who listens, unless a lane is full.
     pub(crate) fn publish_typing(&mut self, channel: ChannelId, frame: Bytes, out: &mut Outbox) {
-        let shards: Vec<ShardId> = self.interest.shards(&topic(channel)).map(ShardId).collect();
+        let shards = self.interested(channel);
         for shard in shards {
             if !self.credits.admits(channel, shard, frame.len() as u64) {
                 continue;

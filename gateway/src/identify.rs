@@ -42,7 +42,7 @@ impl Shard {
             return self.error(conn, IDENTIFIED_ALREADY, None, out);
         }
         if !self.ask(Ask::Identify { token }, AskedFor::Identify(conn), out) {
-            return self.error(conn, Refusal::UNAVAILABLE, None, out);
+            return self.identify_again(conn, TOO_MANY_AT_ONCE, out);
         }
         let Some(session) = self.sessions.get(conn) else {
             return;
@@ -67,7 +67,7 @@ impl Shard {
         match answer {
             Answer::Identified { user, guilds } => {
                 let Some(request) = self.requests.open(conn, Purpose::Open(user.id)) else {
-                    return self.identify_again(conn, Refusal::UNAVAILABLE, out);
+                    return self.identify_again(conn, TOO_MANY_AT_ONCE, out);
                 };
                 let owner = self.user_owner(user.id);
                 let reply_to = self.reply_to(request);
@@ -86,7 +86,7 @@ impl Shard {
                 self.close(conn, CloseReason::BadToken, out);
             }
             Answer::Access { .. } | Answer::Unavailable => {
-                self.identify_again(conn, Refusal::UNAVAILABLE, out);
+                self.identify_again(conn, TOO_MANY_AT_ONCE, out);
             }
         }
     }
@@ -164,7 +164,7 @@ impl Shard {
         true
     }
 
-    /// IDENTIFY was refused for now; the client may try again.
+    /// IDENTIFY was refused for now; the client may try again, and has its time for it anew.
     fn identify_again(&mut self, conn: ConnId, refusal: Refusal, out: &mut Outbox) {
         let now_ms = self.now_ms;
         if let Some(session) = self.sessions.get(conn) {
@@ -207,6 +207,14 @@ const IDENTIFIED_ALREADY: Refusal = Refusal {
     code: ErrorCode::InvalidPayload,
     message: "IDENTIFY is allowed once per connection",
     retry_after_ms: None,
+};
+
+/// A queue on the way to READY is full, as when everybody comes back after a restart. With what
+/// [`Shard::error`] adds, who is refused comes again within the time that an IDENTIFY has.
+const TOO_MANY_AT_ONCE: Refusal = Refusal {
+    code: ErrorCode::Unavailable,
+    message: "too many sessions are beginning right now; try again",
+    retry_after_ms: Some(3_000),
 };
 
 const BAD_TOKEN: Refusal = Refusal {

@@ -128,6 +128,11 @@ pub enum Output {
         /// Who gets them, to be looked up in the batch.
         to: Recipients,
     },
+    /// From here on text messages to this socket may leave compressed.
+    Deflate {
+        /// Which socket.
+        conn: ConnId,
+    },
     /// Ask for one `Input::Again` in the next round, after other inputs have had their turn and
     /// when the sends of this one have been started: there is more to do.
     Again,

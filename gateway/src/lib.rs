@@ -35,6 +35,7 @@ pub mod record;
 
 mod audience;
 mod commit;
+pub mod compression;
 pub mod egress;
 mod fanout;
 pub mod heads;
@@ -50,6 +51,9 @@ pub mod wheel;
 
 pub mod echo;
 pub mod edge;
+
+#[cfg(test)]
+mod footprint;
 
 pub mod chat;
 pub mod store_tools;

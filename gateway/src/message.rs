@@ -28,7 +28,7 @@ impl Shard {
         let Some(user) = session.user() else {
             return;
         };
-        let username = session.name().to_owned();
+        let username = session.name();
         let Some(request) = self.open_send(conn, nonce) else {
             return self.error(conn, Refusal::UNAVAILABLE, Some(nonce), out);
         };

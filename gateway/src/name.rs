@@ -1,64 +1,104 @@
 //! A user's name as each of their sessions keeps it.
 //!
-//! Each session has one, and most are short: those lie in the session's entry. It never changes.
+//! Names are of 38 letters (a-z, 0-9, `_` and `.`), so 6 bits hold one, and 15 bytes most names. It
+//! never changes, and refuses no text.
 //!
-//! Invariant: 16 bytes, and on the heap nothing unless the name is longer than [`INLINE`] bytes.
+//! Invariant: 16 bytes, and on the heap nothing unless the name is longer than [`PACKED`] letters, or
+//! has others.
 
-/// Bytes of the longest name that needs no room of its own.
-const INLINE: usize = 14;
+/// Letters of the longest name that needs no room of its own.
+const PACKED: usize = 20;
+
+/// Bytes that they take.
+const BYTES: usize = 15;
+
+/// Their numbers are their places, counted from 1; 0 is none.
+const LETTERS: &[u8; 38] = b"abcdefghijklmnopqrstuvwxyz0123456789_.";
 
 /// See the file's head.
 #[derive(Clone, Debug)]
 pub(crate) enum Name {
-    /// So many of these bytes.
-    Short(u8, [u8; INLINE]),
+    /// Numbers of letters, the first in the lowest bits.
+    Packed([u8; BYTES]),
     /// A box of 16 bytes that points to the text: two steps, but half the room in each session.
     Long(Box<Box<str>>),
 }
 
 impl Default for Name {
     fn default() -> Self {
-        Self::Short(0, [0; INLINE])
+        Self::Packed([0; BYTES])
     }
 }
 
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
-        let mut bytes = [0; INLINE];
-        match (u8::try_from(text.len()), bytes.get_mut(..text.len())) {
-            (Ok(length), Some(room)) => {
-                room.copy_from_slice(text.as_bytes());
-                Self::Short(length, bytes)
-            }
-            _ => Self::Long(Box::new(text.into())),
-        }
+        pack(text).map_or_else(|| Self::Long(Box::new(text.into())), Self::Packed)
     }
+}
+
+fn pack(text: &str) -> Option<[u8; BYTES]> {
+    if text.len() > PACKED {
+        return None;
+    }
+    let mut bits = 0_u128;
+    for letter in text.bytes().rev() {
+        let number = LETTERS.iter().position(|held| *held == letter)? + 1;
+        bits = bits << 6 | number as u128;
+    }
+    let mut bytes = [0; BYTES];
+    bytes.copy_from_slice(&bits.to_le_bytes()[..BYTES]);
+    Some(bytes)
+}
+
+fn unpack(packed: [u8; BYTES]) -> String {
+    let mut bytes = [0; 16];
+    bytes[..BYTES].copy_from_slice(&packed);
+    let bits = u128::from_le_bytes(bytes);
+    let numbers = (0..PACKED).map(|place| (bits >> (6 * place) & 63) as usize);
+    let letters = numbers.take_while(|number| *number > 0);
+    letters
+        .map(|number| char::from(LETTERS[number - 1]))
+        .collect()
 }
 
 impl Name {
     /// The name.
-    pub(crate) fn as_str(&self) -> &str {
+    pub(crate) fn text(&self) -> String {
         match self {
-            Self::Short(length, bytes) => std::str::from_utf8(&bytes[..usize::from(*length)])
-                .expect("what was a text is still one"),
-            Self::Long(text) => text,
+            Self::Packed(packed) => unpack(*packed),
+            Self::Long(text) => text.to_string(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn any_length_comes_back() {
-        assert_eq!(size_of::<Name>(), 16);
-        assert_eq!(Name::default().as_str(), "");
-        for length in 0..40 {
-            let text = "grün".chars().cycle().take(length).collect::<String>();
-            let name = Name::from(text.as_str());
-            assert_eq!(name.as_str(), text);
-            assert_eq!(matches!(name, Name::Short(..)), text.len() <= INLINE);
+    fn check(text: &str, packed: bool) {
+        let name = Name::from(text);
+        assert_eq!(name.text(), text);
+        assert_eq!(matches!(name, Name::Packed(_)), packed, "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_comes_back(text in ".{0,24}", name in "[a-z0-9_.]{0,32}") {
+            prop_assert_eq!(Name::from(text.as_str()).text(), text);
+            check(&name, name.len() <= PACKED);
         }
+    }
+
+    #[test]
+    fn most_names_take_no_room_of_their_own() {
+        assert_eq!(size_of::<Name>(), 16);
+        check("", true);
+        check("a.long_name.of_20_le", true);
+        check("a.long_name.of_21_let", false);
+        check("Capital", false);
+        check("gr\u{fc}n", false);
+        check("nul\0", false);
     }
 }

@@ -35,6 +35,10 @@ enum State {
     Stored(MessageId, Seq),
 }
 
+/// Bytes of a nonce that is remembered: in the table, and in the order of their expiry.
+#[cfg(test)]
+pub(crate) const NONCE_BYTES: usize = size_of::<(NonceKey, State)>() + size_of::<(u64, NonceKey)>();
+
 /// What a nonce means for a message that has just arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Seen {

@@ -22,7 +22,7 @@ use crate::commit::PendingMessage;
 use crate::io::{Outbox, ShardId};
 use crate::lane::{LaneMessage, RateState, Refusal, Reply, ReplyTo, SendRequest};
 use crate::nonces::{NonceKey, Seen};
-use crate::record;
+use crate::record::{self, CreateV1};
 use crate::shard::{AskedFor, Shard, topic};
 
 /// What a user wishes to do in a channel.
@@ -251,7 +251,7 @@ impl Shard {
                     self.refuse(request.reply_to, refusal, out);
                 }
                 RateState::Free | RateState::Counted if is_answerable => {
-                    self.admit(key, &request, out);
+                    self.admit(key, request, out);
                 }
                 RateState::Free | RateState::Counted => {
                     self.uncount(&request, out);
@@ -262,14 +262,19 @@ impl Shard {
     }
 
     /// Gives a new message its place, if there is room for it all the way out.
-    fn admit(&mut self, key: NonceKey, request: &SendRequest, out: &mut Outbox) {
+    fn admit(&mut self, key: NonceKey, mut request: SendRequest, out: &mut Outbox) {
         let (seq, rev) = self.next_place(request.channel);
         let id = self.ids.next(self.now_ms);
+        // The texts move from the request to the record's body and on to the message.
+        let body = CreateV1 {
+            username: std::mem::take(&mut request.username),
+            content: std::mem::take(&mut request.content),
+        };
+        let record = record::create(&request, &body, id, seq, rev);
         let event = Event::MessageCreate {
-            message: message(request, id, seq, rev),
+            message: message(&request, body, id, seq, rev),
         };
         let frame = encode_frame(&event);
-        let record = record::create(request, id, seq, rev);
 
         let shards: SmallVec<[ShardId; 4]> = self
             .interest
@@ -283,7 +288,7 @@ impl Shard {
                 .iter()
                 .all(|&shard| self.credits.admits(request.channel, shard, bytes));
         if !fits {
-            self.uncount(request, out);
+            self.uncount(&request, out);
             return self.refuse(request.reply_to, Refusal::UNAVAILABLE, out);
         }
         for &shard in &shards {
@@ -349,7 +354,7 @@ const MESSAGE_NOT_FOUND: Refusal = Refusal {
 };
 
 /// The message as it is delivered live, the same for everybody.
-fn message(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Message {
+fn message(request: &SendRequest, body: CreateV1, id: MessageId, seq: Seq, rev: Rev) -> Message {
     Message {
         id,
         channel_id: request.channel,
@@ -357,9 +362,9 @@ fn message(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Message 
         rev,
         author: Author {
             id: request.user,
-            username: request.username.clone(),
+            username: body.username,
         },
-        content: request.content.clone(),
+        content: body.content,
         timestamp: timestamp::iso8601(id.timestamp_ms()),
         edited_at: None,
         attachments: Vec::new(),

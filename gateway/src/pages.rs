@@ -6,7 +6,7 @@
 //! Invariants: a page exists exactly while something is in it; a number names at most one thing.
 
 /// Things in one page.
-const PAGE: usize = 256;
+pub(crate) const PAGE: usize = 256;
 
 /// Things by numbers that whoever uses the table gives out.
 #[derive(Debug)]

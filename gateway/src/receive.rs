@@ -6,18 +6,25 @@
 //! Invariants: a violation of RFC 6455 ends the connection with its close code; a command that
 //! cannot be read or may not be given is answered with ERROR and the connection goes on.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use rand::RngExt;
 use throng_protocol::frame::{Item, Opcode, encode_message};
 use throng_protocol::{
     CloseReason, Command, ErrorCode, Event, Nonce, TextLimits, close_frame, close_reply,
     encode_frame,
 };
 
-use crate::connection::Step;
+use crate::connection::{Limits, Step};
 use crate::io::{ConnId, Outbox, Output};
 use crate::lane::Refusal;
-use crate::session::{Parked, Session, Stage};
+use crate::session::{Mark, Parked, Session, Stage};
 use crate::shard::Shard;
+
+/// What is said most often is encoded once.
+static HEARTBEAT_ACK: LazyLock<Bytes> = LazyLock::new(|| encode_frame(&Event::HeartbeatAck));
+static EMPTY_PONG: LazyLock<Bytes> = LazyLock::new(|| encode_message(Opcode::Pong, &[]));
 
 /// The path of the WebSocket.
 const GATEWAY_PATH: &str = "/gateway";
@@ -45,10 +52,18 @@ impl Shard {
         let message_bytes_max = self.config.limits.message_bytes_max;
         // The connection is out of its session while its pieces are handled: they borrow from it.
         let mut connection = std::mem::take(&mut session.connection);
-        connection.received(bytes, message_bytes_max, &mut |step| {
+        // So is the inflater; it is not lent to a connection that did not agree to compression.
+        let may_deflate = session.stage == Stage::Connecting || session.is(Mark::Deflates);
+        let mut inflater = self.inflater.take();
+        let limits = Limits {
+            message_bytes_max,
+            inflater: inflater.as_deref_mut().filter(|_| may_deflate),
+        };
+        connection.received(bytes, limits, &mut |step| {
             self.step(conn, step, out);
             self.is_open(conn)
         });
+        self.inflater = inflater;
         if let Some(session) = self.sessions.get(conn) {
             session.connection = connection;
         }
@@ -62,7 +77,16 @@ impl Shard {
 
     fn step(&mut self, conn: ConnId, step: Step<'_>, out: &mut Outbox) {
         match step {
-            Step::Upgraded { path, response } => self.upgraded(conn, path, response, out),
+            Step::Upgraded {
+                path,
+                deflate,
+                response,
+            } => {
+                self.upgraded(conn, path, response, out);
+                if deflate {
+                    self.deflates(conn, out);
+                }
+            }
             Step::Item(item) => self.item(conn, item, out),
             Step::HandOver { head } => {
                 out.push(Output::HandOver { conn, head });
@@ -76,6 +100,14 @@ impl Shard {
                 self.close_socket(conn, out);
             }
             Step::Failed(reason) => self.close(conn, reason, out),
+        }
+    }
+
+    /// The client agreed to compression.
+    fn deflates(&mut self, conn: ConnId, out: &mut Outbox) {
+        if let Some(session) = self.sessions.get(conn) {
+            session.mark(Mark::Deflates, true);
+            out.push(Output::Deflate { conn });
         }
     }
 
@@ -110,10 +142,11 @@ impl Shard {
             Item::Text(text) => self.text(conn, text, out),
             Item::Binary(_) => self.error(conn, NOT_TEXT, None, out),
             Item::Ping(payload) => {
-                out.push(Output::Send {
-                    conn,
-                    bytes: encode_message(Opcode::Pong, payload),
-                });
+                let bytes = match payload {
+                    [] => EMPTY_PONG.clone(),
+                    payload => encode_message(Opcode::Pong, payload),
+                };
+                out.push(Output::Send { conn, bytes });
             }
             Item::Pong(_) => self.alive(conn),
             Item::Close(code) => {
@@ -148,7 +181,8 @@ impl Shard {
         let parked = match command {
             Command::Heartbeat => {
                 self.alive(conn);
-                return self.send(conn, &Event::HeartbeatAck, out);
+                let bytes = HEARTBEAT_ACK.clone();
+                return out.push(Output::Send { conn, bytes });
             }
             Command::Identify { token, resume } => {
                 return self.identify(conn, token.into_owned(), resume, out);
@@ -249,11 +283,18 @@ impl Shard {
         nonce: Option<Nonce>,
         out: &mut Outbox,
     ) {
+        let retry_after_ms = match (refusal.code, refusal.retry_after_ms) {
+            // Who was turned away together does not come back together.
+            (ErrorCode::Unavailable, Some(least_ms)) => {
+                Some(self.random.random_range(least_ms..=3 * least_ms))
+            }
+            (_, retry_after_ms) => retry_after_ms,
+        };
         let event = Event::Error {
             code: refusal.code,
             message: refusal.message.to_owned(),
             nonce,
-            retry_after_ms: refusal.retry_after_ms,
+            retry_after_ms,
         };
         self.send(conn, &event, out);
     }

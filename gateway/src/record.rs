@@ -39,13 +39,9 @@ pub struct DamagedBody {
     pub bytes: usize,
 }
 
-/// The record of a new message.
+/// The record of a new message; its texts stand in `body`, not in the request.
 #[must_use]
-pub fn create(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Record {
-    let body = CreateV1 {
-        username: request.username.clone(),
-        content: request.content.clone(),
-    };
+pub fn create(request: &SendRequest, body: &CreateV1, id: MessageId, seq: Seq, rev: Rev) -> Record {
     let target = request.reply_to_message.map_or(MessageKey::ZERO, key);
     Record {
         kind: RecordKind::Create,
@@ -57,7 +53,7 @@ pub fn create(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Recor
         rev: rev.0,
         target,
         nonce: NonceKey(*request.nonce.as_bytes()),
-        body: encode_create_v1(&body),
+        body: encode_create_v1(body),
     }
 }
 
@@ -125,27 +121,32 @@ mod tests {
     use proptest::prelude::*;
     use throng_protocol::Nonce;
 
-    fn request(username: &str, content: &str) -> SendRequest {
-        SendRequest {
+    fn record(username: &str, content: &str, id: MessageId, seq: Seq, rev: Rev) -> Record {
+        let request = SendRequest {
             reply_to: ReplyTo {
                 shard: ShardId(0),
                 request: RequestId(0),
             },
             user: UserId::from_u128(1),
-            username: username.to_owned(),
+            username: String::new(),
             channel: ChannelId::from_u128(2),
-            content: content.to_owned(),
+            content: String::new(),
             nonce: Nonce::from_u128(3),
             reply_to_message: None,
             rate: RateState::Free,
-        }
+        };
+        let body = CreateV1 {
+            username: username.to_owned(),
+            content: content.to_owned(),
+        };
+        create(&request, &body, id, seq, rev)
     }
 
     proptest! {
         #[test]
         fn what_is_stored_is_read_again(username in ".{0,40}", content in ".{0,300}") {
             let id = MessageId::from_parts(1_700_000_000_000, 5);
-            let record = create(&request(&username, &content), id, Seq(7), Rev(8));
+            let record = record(&username, &content, id, Seq(7), Rev(8));
             let read = message(&Stored::new(record)).expect("just written");
             prop_assert_eq!(read.author.username, username);
             prop_assert_eq!(read.content, content);
@@ -157,7 +158,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
             let id = MessageId::from_parts(1, 1);
-            let mut record = create(&request("a", "b"), id, Seq(1), Rev(1));
+            let mut record = record("a", "b", id, Seq(1), Rev(1));
             record.body = Bytes::from(bytes);
             let _ = message(&Stored::new(record));
         }
@@ -167,12 +168,8 @@ mod tests {
     #[test]
     fn golden_body_of_version_1() {
         let id = MessageId::from_parts(1, 1);
-        let record = create(
-            &request("alice", "a text long enough to lie out of line"),
-            id,
-            Seq(1),
-            Rev(1),
-        );
+        let text = "a text long enough to lie out of line";
+        let record = record("alice", text, id, Seq(1), Rev(1));
         let hex: String = record
             .body
             .iter()

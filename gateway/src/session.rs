@@ -45,9 +45,22 @@ pub(crate) struct Session {
     subscriptions: List,
     /// How far it has come.
     pub(crate) stage: Stage,
-    /// A ping was sent since then.
-    pub(crate) pinged: bool,
+    marks: u8,
 }
+
+/// What else is known of a session, one bit each.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum Mark {
+    /// A ping was sent since it was last heard of.
+    Pinged = 1,
+    /// Compression was agreed on.
+    Deflates = 2,
+}
+
+/// Bytes of one session.
+#[cfg(test)]
+pub(crate) const SESSION_BYTES: usize = size_of::<Option<Session>>();
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,7 +196,21 @@ impl Session {
             heard: Moment::at(now_ms),
             subscriptions: List::default(),
             stage: Stage::Connecting,
-            pinged: false,
+            marks: 0,
+        }
+    }
+
+    /// Whether this is known of it.
+    pub(crate) fn is(&self, mark: Mark) -> bool {
+        self.marks & mark as u8 != 0
+    }
+
+    /// Notes that it is so, or no longer.
+    pub(crate) fn mark(&mut self, mark: Mark, on: bool) {
+        if on {
+            self.marks |= mark as u8;
+        } else {
+            self.marks &= !(mark as u8);
         }
     }
 
@@ -203,7 +230,7 @@ impl Session {
     /// A sign of life has come.
     pub(crate) fn be_alive(&mut self, now_ms: u64) {
         self.heard = Moment::at(now_ms);
-        self.pinged = false;
+        self.mark(Mark::Pinged, false);
     }
 
     /// Milliseconds since the stage began or the last sign of life came; up to 500 too few.
@@ -217,8 +244,8 @@ impl Session {
     }
 
     /// What its user is called; empty before READY.
-    pub(crate) fn name(&self) -> &str {
-        self.name.as_str()
+    pub(crate) fn name(&self) -> String {
+        self.name.text()
     }
 
     /// The box of what only some sessions need, made if it is not there.

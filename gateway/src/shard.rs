@@ -14,6 +14,7 @@ use std::rc::Rc;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use throng_control::{Ask, AskId, FromShard, ToShard};
+use throng_protocol::deflate::Inflater;
 use throng_protocol::{ChannelId, MessageIdSource, Nonce, Seq, UserId};
 use throng_router::{InterestTable, Topic, Topology};
 use throng_storage_engine::RecentNonce;
@@ -50,6 +51,8 @@ pub struct Shard {
     to_self: VecDeque<LaneMessage>,
 
     // Sessions.
+    /// Opens compressed messages, unless compression is off. Not there while it is in use.
+    pub(crate) inflater: Option<Box<Inflater>>,
     pub(crate) sessions: Sessions,
     pub(crate) timers: Timers,
     pub(crate) requests: Requests,
@@ -134,6 +137,7 @@ impl Shard {
             now_ms: start.now_ms,
             random: StdRng::seed_from_u64(start.seed),
             to_self: VecDeque::new(),
+            inflater: start.config.compression.then(Box::default),
             sessions: Sessions::default(),
             timers: Timers::new(start.now_ms),
             requests: Requests::new(limits.requests_max),

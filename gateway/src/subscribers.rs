@@ -114,6 +114,10 @@ impl PackedHead {
     }
 }
 
+/// Bytes of one channel, its place in the table of ids aside.
+#[cfg(test)]
+pub(crate) const HEARD_BYTES: usize = size_of::<Option<Heard>>();
+
 impl Heard {
     fn head(&self) -> Head {
         self.head.get().unwrap_or_default()

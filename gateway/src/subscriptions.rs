@@ -103,6 +103,10 @@ struct Block {
     next: u32,
 }
 
+/// Bytes of one block.
+#[cfg(test)]
+pub(crate) const BLOCK_BYTES: usize = size_of::<Option<Block>>();
+
 /// Where a subscription lies.
 #[derive(Clone, Copy)]
 struct Place {

@@ -17,7 +17,7 @@ use throng_protocol::handshake::timeout_response;
 use throng_protocol::{CloseReason, Event};
 
 use crate::io::{ConnId, Outbox, Output};
-use crate::session::{SessionIndex, Stage};
+use crate::session::{Mark, SessionIndex, Stage};
 use crate::shard::Shard;
 use crate::wheel::Wheel;
 
@@ -195,8 +195,8 @@ impl Shard {
         if silent_ms >= 2 * heartbeat_ms {
             return self.close(conn, CloseReason::HeartbeatTimeout, out);
         }
-        if silent_ms >= heartbeat_ms + heartbeat_ms / 4 && !session.pinged {
-            session.pinged = true;
+        if silent_ms >= heartbeat_ms + heartbeat_ms / 4 && !session.is(Mark::Pinged) {
+            session.mark(Mark::Pinged, true);
             out.push(Output::Send {
                 conn,
                 bytes: PING.clone(),

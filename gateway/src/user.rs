@@ -33,6 +33,10 @@ struct State {
     identify: Window,
 }
 
+/// Bytes of one user, its place in the table of ids aside.
+#[cfg(test)]
+pub(crate) const USER_BYTES: usize = size_of::<(UserId, State)>();
+
 /// How long a user who left is looked after: longer than any usual window.
 const FORGET_AFTER_MS: u64 = 60_000;
 

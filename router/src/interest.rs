@@ -20,6 +20,9 @@ pub struct InterestTable {
 }
 
 impl InterestTable {
+    /// Bytes of one entry, its place in the table of topics aside.
+    pub const ENTRY_BYTES: usize = size_of::<(Topic, u32)>();
+
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
@@ -212,7 +215,7 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert_eq!(size_of::<(Topic, u32)>(), 24);
+        assert_eq!(InterestTable::ENTRY_BYTES, 24);
     }
 
     #[test]

@@ -128,6 +128,7 @@ impl FanoutReport {
         self.server_cpu_us_per_delivery = median(self.cpu_us.iter().copied());
         let tally = &crowd.people.tally;
         self.ended = tally.ended.clone();
+        self.frame_bytes = tally.message_frame_bytes;
         self.events = [tally.events, tally.parsed, tally.misread];
         if let Some(ledger) = &crowd.people.ledger {
             self.duplicated = ledger.counts().duplicated;

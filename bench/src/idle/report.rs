@@ -12,15 +12,17 @@ use serde::Serialize;
 use super::Moment;
 use crate::memory::KernelMemory;
 use crate::report::Latency;
-use crate::swarm::calibrate::Calibration;
+use crate::swarm::calibrate::{Calibration, Objects, is_quiet};
 use crate::swarm::crowd::Crowd;
 use crate::swarm::speech::Spoken;
 
 /// The report of `throng-bench idle`.
 #[derive(Clone, Default, Debug, Serialize)]
 pub struct IdleReport {
-    /// Sessions that were asked for and came.
+    /// Sessions that came.
     pub connections: u32,
+    /// Sessions that were asked for.
+    pub asked: u32,
     /// Growth of the server's resident memory, bytes a session, at the end of the hold.
     pub user_bytes_per_connection: f64,
     /// Growth of the kernel's memory without the generator's ends, bytes a session, at the end.
@@ -37,14 +39,20 @@ pub struct IdleReport {
     pub kernel_bytes_per_pair: f64,
     /// What became of free memory: everything of both processes and the kernel, bytes a session.
     pub all_bytes_per_pair: f64,
-    /// Where the kernel's memory grew, bytes.
-    pub kernel: KernelMemory,
-    /// How much of that others on the machine brought: files and processes. It is not counted.
-    pub kernel_foreign_bytes: f64,
+    /// Where the kernel's memory grew by pages, bytes: others on the machine are in it, too.
+    pub kernel_pages: KernelMemory,
+    /// Processor time of the generator while they came and during the hold, percent of one core.
+    pub generator_cpu_percent: [f64; 2],
+    /// Processor time of the server while they came, percent of one core.
+    pub server_cpu_percent_at_start: f64,
     /// Kernel objects of a session and the generator's end of it, where they may be read: how many,
     /// and bytes of each.
-    pub objects_per_pair: BTreeMap<String, (f64, f64)>,
-    /// What the generator's own ends cost.
+    pub objects_per_pair: Objects,
+    /// Whether sockets of others came or went meanwhile: then the figures of memory mean nothing.
+    pub is_disturbed: bool,
+    /// What the generator's own ends cost, bytes a session.
+    pub generator_bytes_per_connection: f64,
+    /// How that was found.
     pub calibration: Calibration,
     /// The least number of live sessions during the hold.
     pub least_live: u64,
@@ -73,11 +81,12 @@ pub struct IdleReport {
 }
 
 impl IdleReport {
-    /// A report of so many sessions.
+    /// A report of so many sessions that were asked for, and so many that came.
     #[must_use]
-    pub fn new(connections: u32, calibration: &Calibration) -> Self {
+    pub fn new(asked: u32, connections: u32, calibration: &Calibration) -> Self {
         Self {
             connections,
+            asked,
             calibration: calibration.clone(),
             ..Self::default()
         }
@@ -87,7 +96,8 @@ impl IdleReport {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let mut spoken = self.broadcast.iter().chain(&self.chatter);
-        self.least_live == u64::from(self.connections)
+        self.connections == self.asked
+            && self.least_live == u64::from(self.connections)
             && self.dropped == 0
             && self.events[2] == 0
             && spoken.all(Spoken::is_clean)
@@ -96,21 +106,27 @@ impl IdleReport {
     pub(super) fn memory(&mut self, before: &Moment, come: &Moment, held: &Moment) {
         let each = |bytes: i64| float(bytes) / f64::from(self.connections);
         let user = |moment: &Moment| each(moment.server.resident - before.server.resident);
-        let pair = |moment: &Moment| {
-            let foreign = moment.slabs.foreign_since(&before.slabs);
-            let grown = float(moment.kernel.since(&before.kernel).sum()) - foreign;
-            grown / f64::from(self.connections)
-        };
-        let client = self.calibration.client_bytes;
+        let pair =
+            |moment: &Moment| moment.kernel.since(&before.kernel) / f64::from(self.connections);
+        self.objects_per_pair = held.kernel.objects(&before.kernel, self.connections);
+        self.is_disturbed = !is_quiet(&self.objects_per_pair);
+        let client = self.calibration.client_bytes_beside(&self.objects_per_pair);
+        self.generator_bytes_per_connection = client;
         self.user_bytes_per_connection_at_start = user(come);
         self.kernel_bytes_per_connection_at_start = pair(come) - client;
         self.user_bytes_per_connection = user(held);
         self.kernel_bytes_per_pair = pair(held);
         self.kernel_bytes_per_connection = pair(held) - client;
         self.all_bytes_per_pair = each(before.free - held.free);
-        self.kernel = held.kernel.since(&before.kernel);
-        self.kernel_foreign_bytes = held.slabs.foreign_since(&before.slabs);
-        self.objects_per_pair = held.slabs.per(&before.slabs, self.connections);
+        self.kernel_pages = held.kernel.pages_since(&before.kernel);
+        let cpu = |from: &Moment, to: &Moment| {
+            let seconds = to.clock_s - from.clock_s;
+            100.0 * (to.own_cpu.saturating_sub(from.own_cpu)).as_secs_f64() / seconds.max(0.001)
+        };
+        self.generator_cpu_percent = [cpu(before, come), cpu(come, held)];
+        let seconds = come.clock_s - before.clock_s;
+        let came_cpu_s = come.server.cpu_s - before.server.cpu_s;
+        self.server_cpu_percent_at_start = 100.0 * came_cpu_s / seconds.max(0.001);
         self.held_s = held.clock_s - come.clock_s;
         let cpu_s = held.server.cpu_s - come.server.cpu_s;
         self.server_cpu_percent = 100.0 * cpu_s / self.held_s.max(0.001);
@@ -150,7 +166,16 @@ impl fmt::Display for IdleReport {
         writeln!(
             f,
             "kernel: {:.0} B a pair, {:.0} B of it the generator's; all memory: {:.0} B a pair",
-            self.kernel_bytes_per_pair, self.calibration.client_bytes, self.all_bytes_per_pair
+            self.kernel_bytes_per_pair,
+            self.generator_bytes_per_connection,
+            self.all_bytes_per_pair
+        )?;
+        writeln!(
+            f,
+            "CPU while they came: server {:.0} %, generator {:.0} %; during the hold: generator {:.1} %",
+            self.server_cpu_percent_at_start,
+            self.generator_cpu_percent[0],
+            self.generator_cpu_percent[1]
         )?;
         let latency = &self.handshake_latency_us;
         writeln!(
@@ -180,8 +205,18 @@ impl fmt::Display for IdleReport {
         for (code, count) in &self.errors {
             writeln!(f, "error: {count} {code}")?;
         }
+        if self.is_disturbed {
+            writeln!(
+                f,
+                "DISTURBED: others' sockets came or went; memory figures mean nothing"
+            )?;
+        }
         if !self.is_clean() {
-            writeln!(f, "NOT CLEAN: {} sessions were dropped", self.dropped)?;
+            writeln!(
+                f,
+                "NOT CLEAN: {} of {} sessions came, {} were dropped",
+                self.connections, self.asked, self.dropped
+            )?;
         }
         Ok(())
     }

@@ -7,9 +7,11 @@
 //! Invariants: the connections are made exactly as in the run; the rings are there before the count
 //! begins; all of it is closed again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Socket, Type};
@@ -18,7 +20,7 @@ use super::buffers::BufferSizes;
 use super::links::{Happened, Link, LinkSettings, Links};
 use super::ring::{Operation, Ring};
 use crate::clock::pause;
-use crate::memory::{KernelMemory, Slabs};
+use crate::memory::{Kernel, sockets};
 
 const MS: u64 = 1_000_000;
 /// Connections that complete ahead of `accept`.
@@ -26,7 +28,11 @@ const PENDING_MAX: i32 = 1_024;
 /// Dials under way: fewer than may wait for `accept`.
 const UNDER_WAY_MAX: u32 = 256;
 /// How long the kernel gets to free what was closed.
-pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
+pub const SETTLE: Duration = Duration::from_secs(2);
+/// How long it may take until the sockets of a ring that is gone are gone, too.
+const CLOSING_S_MAX: u32 = 60;
+/// Sockets of others that may have come meanwhile.
+const OTHERS_MAX: i64 = 100;
 
 /// Caches of which each end of a connection holds one object. The last is the place in a ring's
 /// table; the kernel names it by its size.
@@ -40,6 +46,12 @@ const OF_BOTH_ENDS: [&str; 7] = [
     "kmalloc-32",
 ];
 
+/// Caches of local ports. The kernel merges caches of one size and names them by one of them.
+const PORTS: [&str; 3] = ["tcp_bind_bucket", "tcp_bind2_bucket", "eventpoll_epi"];
+
+/// Objects of the kernel for each pair: how many, and bytes of each, by cache.
+pub type Objects = BTreeMap<String, (f64, f64)>;
+
 /// What one connection costs the kernel, bytes.
 #[derive(Clone, Default, PartialEq, Debug, serde::Serialize)]
 pub struct Calibration {
@@ -52,7 +64,33 @@ pub struct Calibration {
     /// The generator's end: the rest.
     pub client_bytes: f64,
     /// Kernel objects of a pair, where they may be read: how many, and bytes of each.
-    pub objects_per_pair: std::collections::BTreeMap<String, (f64, f64)>,
+    pub objects_per_pair: Objects,
+}
+
+impl Calibration {
+    /// The generator's end in a run whose pairs have these objects. A local port is shared by
+    /// connections from different addresses, so ports are counted where they are.
+    #[must_use]
+    pub fn client_bytes_beside(&self, objects: &Objects) -> f64 {
+        if objects.is_empty() {
+            return self.client_bytes;
+        }
+        self.client_bytes - ports(&self.objects_per_pair) + ports(objects)
+    }
+}
+
+/// Bytes of local ports: only the generator has any.
+fn ports(objects: &Objects) -> f64 {
+    let bytes = |name: &&str| objects.get(*name).map(|(count, bytes)| count * bytes);
+    PORTS.iter().filter_map(bytes).sum()
+}
+
+/// Whether a run's pairs have two sockets each; otherwise somebody else's came or went.
+#[must_use]
+pub fn is_quiet(objects: &Objects) -> bool {
+    const SOCKETS_OFF_MAX: f64 = 0.03;
+    let sockets = objects.get("TCP").map_or(0.0, |(count, _)| *count);
+    objects.is_empty() || (sockets - 2.0).abs() < SOCKETS_OFF_MAX
 }
 
 /// A listener whose connections are accepted and left alone.
@@ -111,26 +149,35 @@ impl Acceptor {
 /// When the system refuses sockets or rings.
 pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibration> {
     let connections = connections.min(settings.places - 1);
+    let others = sockets();
     let mut acceptor = Acceptor::open(connections + 1)?;
     let mut links = Links::new(LinkSettings {
         target: acceptor.address()?,
         count: connections + 1,
+        is_abortive: true,
         ..settings
     })?;
     connect(&mut links, &mut acceptor, 0..1)?;
     pause(SETTLE);
-    let before = (KernelMemory::now(), Slabs::now());
+    let before = Kernel::now();
     connect(&mut links, &mut acceptor, 1..connections + 1)?;
     pause(SETTLE);
-    let after = (KernelMemory::now(), Slabs::now());
-    let grown = float(after.0.since(&before.0).sum()) - after.1.foreign_since(&before.1);
-    let pair_bytes = grown / f64::from(connections.max(1));
+    let after = Kernel::now();
+    let pair_bytes = after.since(&before) / f64::from(connections.max(1));
     let mut calibration = Calibration {
         connections,
         pair_bytes,
-        objects_per_pair: after.1.per(&before.1, connections),
+        objects_per_pair: after.objects(&before, connections),
         ..Calibration::default()
     };
+    drop((links, acceptor));
+    // The kernel closes what a ring held when it gets to it.
+    for _ in 0..CLOSING_S_MAX {
+        pause(Duration::from_secs(1));
+        if sockets() <= others + OTHERS_MAX {
+            break;
+        }
+    }
     calibration.accepted_bytes = accepted_bytes(&calibration);
     calibration.client_bytes = pair_bytes - calibration.accepted_bytes;
     Ok(calibration)
@@ -173,12 +220,4 @@ fn connect(
         }
     }
     Ok(())
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes of a machine's memory: 53 bits are plenty"
-)]
-const fn float(bytes: i64) -> f64 {
-    bytes as f64
 }

@@ -55,6 +55,9 @@ pub struct LinkSettings {
     pub receiving: Receiving,
     /// Receive buffers of one ring.
     pub buffers: BufferSizes,
+    /// Whether a close resets the connection. Otherwise the kernel remembers it for a minute, which
+    /// is counted with what is measured next.
+    pub is_abortive: bool,
 }
 
 /// Why a connection is over.
@@ -211,7 +214,10 @@ impl Links {
         state.set(Bit::Dialling, true);
         let source = self.addresses.source(link.0);
         // SAFETY: the addresses live, unmoved, as long as `self`, whose rings are dropped first.
-        unsafe { self.rings[ring].dial(place, source, self.addresses.target()) };
+        unsafe {
+            let abortive = self.settings.is_abortive;
+            self.rings[ring].dial(place, source, self.addresses.target(), abortive);
+        }
         Ok(())
     }
 

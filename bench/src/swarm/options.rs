@@ -33,6 +33,17 @@ const FAILURES_MAX: u8 = 8;
 /// Rings up to this many get large buffers.
 const FEW_RINGS: u32 = 4;
 
+/// What becomes of a connection that ends, and of its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It is closed; the client comes back as a new one.
+    Orderly,
+    /// It is reset, so that the kernel forgets it at once.
+    Reset,
+    /// It is closed; the client comes back, as long as it takes, and goes on where it was.
+    Resume,
+}
+
 /// Who comes, how, and with which server.
 #[derive(Args, Clone, Debug)]
 pub struct SwarmOptions {
@@ -76,7 +87,7 @@ impl SwarmOptions {
     ///
     /// # Errors
     /// When the target or the tokens cannot be used.
-    pub fn crowd(&self, clients: u32, rate: u32, resumes: bool) -> Result<Crowd, BenchError> {
+    pub fn crowd(&self, clients: u32, rate: u32, ending: Ending) -> Result<Crowd, BenchError> {
         let target = Target::resolve(&self.target)?;
         let tokens = Tokens::open(&self.tokens).map_err(|source| BenchError::File {
             path: self.tokens.clone(),
@@ -94,7 +105,7 @@ impl SwarmOptions {
         let manners = Manners {
             channels_max: self.subscriptions as usize,
             sample: self.sample,
-            resumes,
+            resumes: ending == Ending::Resume,
         };
         let talk = Talk::new(fresh.random());
         let people = People::new(clients, tokens, voice, manners, talk);
@@ -102,11 +113,17 @@ impl SwarmOptions {
             .heartbeat
             .map(|every| u64::try_from(every.as_millis()).unwrap_or(u64::MAX));
         let settings = CrowdSettings {
-            links: self.links(&target, clients)?,
+            links: LinkSettings {
+                is_abortive: ending == Ending::Reset,
+                ..self.links(&target, clients)?
+            },
             rate,
             under_way_max: self.under_way as usize,
             heartbeat_ms,
-            failures_max: if resumes { u8::MAX - 1 } else { FAILURES_MAX },
+            failures_max: match ending {
+                Ending::Resume => u8::MAX - 1,
+                Ending::Reset | Ending::Orderly => FAILURES_MAX,
+            },
         };
         Crowd::new(Clock::start(), settings, people).map_err(system("opening a swarm"))
     }
@@ -138,6 +155,7 @@ pub fn swarm_links(
         places,
         receiving,
         buffers: buffers(clients.div_ceil(places)),
+        is_abortive: false,
     })
 }
 

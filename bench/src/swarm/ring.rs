@@ -71,8 +71,13 @@ pub(crate) struct Ring {
     buffers: Buffers,
 }
 
-/// The value of every option that is set: on.
+/// The value of most options that are set.
 static ON: libc::c_int = 1;
+/// A close does not wait for what was not sent, and says RST.
+static RESET: libc::linger = libc::linger {
+    l_onoff: 1,
+    l_linger: 0,
+};
 
 impl Ring {
     /// Opens a ring with room for `places` sockets that signals `wake` when something completes.
@@ -101,6 +106,7 @@ impl Ring {
         place: u32,
         source: Option<&libc::sockaddr_in>,
         target: &libc::sockaddr_in,
+        is_abortive: bool,
     ) {
         let slot = DestinationSlot::try_from_slot_target(place).expect("a place of the table");
         let fixed = Fixed(place);
@@ -108,10 +114,16 @@ impl Ring {
             .file_index(Some(slot))
             .build();
         let connect = opcode::Connect::new(fixed, pointer(target), ADDRESS_BYTES).build();
-        let mut chain = vec![socket, option(fixed, libc::IPPROTO_TCP, libc::TCP_NODELAY)];
+        let mut chain = vec![
+            socket,
+            option(fixed, libc::IPPROTO_TCP, libc::TCP_NODELAY, &ON),
+        ];
+        if is_abortive {
+            chain.push(option(fixed, libc::SOL_SOCKET, libc::SO_LINGER, &RESET));
+        }
         if let Some(source) = source {
             // Without it the port is chosen at bind, among those free for any target.
-            let late_port = option(fixed, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+            let late_port = option(fixed, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &ON);
             let bind = opcode::Bind::new(fixed, pointer(source), ADDRESS_BYTES).build();
             chain.extend([late_port, bind]);
         }
@@ -245,13 +257,18 @@ impl Ring {
     }
 }
 
-fn option(fixed: Fixed, level: libc::c_int, name: libc::c_int) -> squeue::Entry {
-    let bytes = u32::try_from(size_of::<libc::c_int>()).expect("4");
+fn option<T>(
+    fixed: Fixed,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &'static T,
+) -> squeue::Entry {
+    let bytes = u32::try_from(size_of::<T>()).expect("a few bytes");
     opcode::SetSockOpt::new(
         fixed,
         level.cast_unsigned(),
         name.cast_unsigned(),
-        (&raw const ON).cast(),
+        std::ptr::from_ref(value).cast(),
         bytes,
     )
     .build()

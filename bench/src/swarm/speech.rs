@@ -252,11 +252,12 @@ fn counts(crowd: &Crowd) -> super::ledger::Counts {
     ledger.map_or_else(Default::default, super::ledger::Ledger::counts)
 }
 
-/// The channel that the first and the last of so many clients watch: everybody's.
+/// The channel that the first and the last of those who came watch: everybody's.
 #[must_use]
 pub fn everyone(crowd: &Crowd, clients: u32) -> Option<u128> {
     let ledger = crowd.people.ledger.as_ref()?;
-    let last = Link(clients - 1);
+    let came = |link: &Link| ledger.watched(*link).next().is_some();
+    let last = (0..clients).rev().map(Link).find(came)?;
     let mut shared = ledger.watched(Link(0)).filter(|&(channel, _)| {
         let mut others = ledger.watched(last);
         others.any(|(other, _)| other == channel)

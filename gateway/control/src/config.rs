@@ -105,12 +105,13 @@ pub struct ControlConfig {
     pub shutdown_ms_max: u64,
     /// How long another process's change of a guild (seeding) may go unseen, in ms.
     pub guild_age_ms_max: u64,
-    /// Users kept in memory, about 300 bytes each and 16 per guild.
-    pub users_cached_max: usize,
-    /// Guilds kept in memory, about 200 bytes per channel.
-    pub guilds_cached_max: usize,
-    /// Channels whose guild is kept in memory, about 40 bytes each.
-    pub channels_cached_max: usize,
+    /// Bytes of users kept in memory, for between their IDENTIFY and their first subscriptions.
+    pub users_cached_bytes_max: usize,
+    /// Bytes of guilds kept in memory, as READY shows them. The small ones of all members would be
+    /// as much as the members' sessions; the large ones are always among those used last.
+    pub guilds_cached_bytes_max: usize,
+    /// Bytes of which channel is in which guild.
+    pub channels_cached_bytes_max: usize,
     /// What users may do.
     pub limits: ControlLimits,
 }
@@ -140,9 +141,9 @@ impl ControlConfig {
             shard_answer_ms_max: 5_000,
             shutdown_ms_max: 5_000,
             guild_age_ms_max: 10_000,
-            users_cached_max: 64 * 1024,
-            guilds_cached_max: 4 * 1024,
-            channels_cached_max: 256 * 1024,
+            users_cached_bytes_max: 256 << 10,
+            guilds_cached_bytes_max: 512 << 10,
+            channels_cached_bytes_max: 256 << 10,
             limits: ControlLimits::default(),
         }
     }
@@ -156,9 +157,9 @@ impl ControlConfig {
             self.hand_overs_queued_max,
             self.asks_queued_max,
             self.body_bytes_max,
-            self.users_cached_max,
-            self.guilds_cached_max,
-            self.channels_cached_max,
+            self.users_cached_bytes_max,
+            self.guilds_cached_bytes_max,
+            self.channels_cached_bytes_max,
         ];
         assert!(
             positive.iter().all(|n| *n > 0),

@@ -24,6 +24,9 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 /// How long a request waits for a connection to the database.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// Each reader's page cache, in KiB as a negative number: the upper pages of the trees. What is
+/// below, the kernel caches once for all of them, and gives back when memory is short.
+const READER_CACHE: &str = "-128";
 
 /// The open database.
 #[derive(Clone, Debug)]
@@ -68,7 +71,8 @@ impl Database {
                 path: path.clone(),
                 source: Box::new(source),
             })?;
-        let readers = pool(READERS).connect_with(options).await.map_err(failed)?;
+        let readers = options.pragma("cache_size", READER_CACHE);
+        let readers = pool(READERS).connect_with(readers).await.map_err(failed)?;
         Ok(Self {
             readers,
             writer,

@@ -56,9 +56,9 @@ impl Directory {
             readers,
             guild_age_max: Duration::from_millis(config.guild_age_ms_max),
             known: Mutex::new(Known {
-                users: Cache::new(config.users_cached_max),
-                guilds: Cache::new(config.guilds_cached_max),
-                channels: Cache::new(config.channels_cached_max),
+                users: Cache::new(config.users_cached_bytes_max),
+                guilds: Cache::new(config.guilds_cached_bytes_max),
+                channels: Cache::new(config.channels_cached_bytes_max),
                 changes_open: 0,
                 changes_begun: 0,
             }),
@@ -100,7 +100,8 @@ impl Directory {
             .collect();
         self.remember(seen, |known| {
             for (user, identity) in &read {
-                known.users.put(*user, Arc::clone(identity));
+                let bytes = identity.heap_bytes();
+                known.users.put(*user, Arc::clone(identity), bytes);
             }
         });
         found.extend(read);
@@ -166,7 +167,7 @@ impl Directory {
         self.remember(seen, |known| {
             for ((_, channel), grant) in missing.iter().zip(&read) {
                 if let Some((guild, _)) = grant.guild {
-                    known.channels.put(*channel, guild);
+                    known.channels.put(*channel, guild, 0);
                 }
             }
         });
@@ -247,7 +248,9 @@ impl Known {
             let same = self.guilds.get(&fragment.id).map(|held| held.fragment);
             let same = same.filter(|known| known.version == fragment.version);
             let fragment = same.unwrap_or_else(|| Arc::clone(fragment));
-            self.guilds.put(fragment.id, Held { fragment, read_at });
+            let bytes = fragment.heap_bytes();
+            self.guilds
+                .put(fragment.id, Held { fragment, read_at }, bytes);
         }
     }
 
@@ -329,7 +332,7 @@ mod tests {
             let change = directory.change(GUILD, Some(user));
             create_guild(&database, user).await;
             drop(change);
-            directory.remember(seen, |known| known.users.put(user, Arc::new(stale)));
+            directory.remember(seen, |known| known.users.put(user, Arc::new(stale), 0));
             assert!(!remembered(&directory, user));
             let fresh = directory.identity(user).await.unwrap().unwrap();
             assert_eq!(fresh.guilds, [GUILD]);

@@ -24,6 +24,34 @@ pub(crate) struct Identity {
     pub(crate) guilds: Vec<GuildId>,
 }
 
+impl Identity {
+    /// Bytes that it takes behind an `Arc`, nearly.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let User {
+            username,
+            discriminator,
+            avatar_url,
+            custom_status,
+            ..
+        } = &self.user;
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let texts = username.len() + discriminator.len();
+        let texts = texts + optional(avatar_url) + optional(custom_status);
+        size_of::<Self>() + texts + self.guilds.len() * size_of::<GuildId>() + BLOCKS_BYTES
+    }
+}
+
+/// What the allocator takes beside the contents of an identity's or a guild's few blocks.
+const BLOCKS_BYTES: usize = 64;
+
+impl GuildFragment {
+    /// Bytes that it takes behind an `Arc`, nearly.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let channels = self.channels.len() * size_of::<ChannelId>();
+        size_of::<Self>() + self.json.len() + channels + BLOCKS_BYTES
+    }
+}
+
 /// The answer to "may this user use this channel?".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Grant {

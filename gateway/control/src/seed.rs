@@ -90,7 +90,7 @@ async fn make(
     mut progress: impl FnMut(u64),
 ) -> Result<Vec<UserId>, ControlError> {
     let failed = |error| database.failed(error);
-    let run = u64::from_le_bytes(random_bytes()) >> 16;
+    let run = u64::from_le_bytes(random_bytes()) >> 40;
     let write = database.write().await.map_err(failed)?;
     let mut writing = Writing::begin(write).await.map_err(failed)?;
     let circle = u64::from(seeding.circles.unwrap_or(1));

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::entity::User;
 use crate::event::Event;
-use crate::frame::{HEADER_BYTES_MAX, Opcode, encode_header, encode_message};
+use crate::frame::{Opcode, encode_message, header_of};
 use crate::id::SessionId;
 
 /// Room for most messages without growing.
@@ -36,10 +36,9 @@ pub fn encode_frame_into(event: &Event, out: &mut BytesMut) {
 
     let payload_at = start + HEADER_BYTES_USUAL;
     let payload_bytes = out.len() - payload_at;
-    let mut header = BytesMut::with_capacity(HEADER_BYTES_MAX);
-    encode_header(Opcode::Text, payload_bytes, &mut header);
-    move_payload(out, payload_at, start + header.len(), payload_bytes);
-    out[start..start + header.len()].copy_from_slice(&header);
+    let (header, header_bytes) = header_of(Opcode::Text, payload_bytes);
+    move_payload(out, payload_at, start + header_bytes, payload_bytes);
+    out[start..start + header_bytes].copy_from_slice(&header[..header_bytes]);
 }
 
 /// The length of the header is known only when the payload is there; in the usual case the

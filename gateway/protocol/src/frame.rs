@@ -1,4 +1,5 @@
-//! The frame codec: RFC 6455, section 5, without extensions.
+//! The frame codec: RFC 6455, section 5, and of extensions the bit that says that a message is
+//! compressed (RFC 7692, section 6).
 //!
 //! It never waits and never copies what it need not: a message that arrived whole is unmasked
 //! where it lies and borrowed from there. tungstenite's header codec reads and writes the
@@ -14,11 +15,13 @@ mod header;
 mod mask;
 
 pub use decoder::{Decoder, Incomplete};
+pub(crate) use encode::header_of;
 pub use encode::{encode_header, encode_masked, encode_message};
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::close::CloseReason;
+use crate::deflate::InflateError;
 
 /// The longest header: 2 bytes, 8 of length, 4 of mask (RFC 6455, section 5.2).
 pub const HEADER_BYTES_MAX: usize = 14;
@@ -181,6 +184,9 @@ pub enum ProtocolError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A compressed message is not DEFLATE (RFC 7692, section 7.2.2).
+    #[error("a compressed message cannot be decompressed")]
+    DeflateCorrupt,
     /// A text message is not UTF-8 (section 8.1).
     #[error("a text message is not UTF-8")]
     TextNotUtf8,
@@ -198,6 +204,18 @@ pub enum ProtocolError {
     },
 }
 
+impl From<InflateError> for ProtocolError {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::Corrupt => Self::DeflateCorrupt,
+            InflateError::TooBig { bytes_max } => Self::MessageTooBig {
+                bytes: bytes_max as u64 + 1,
+                bytes_max,
+            },
+        }
+    }
+}
+
 impl ProtocolError {
     /// What to close the connection with.
     #[must_use]
@@ -205,7 +223,8 @@ impl ProtocolError {
         match self {
             Self::MessageTooBig { .. } => CloseReason::TooBig,
             Self::TextNotUtf8 | Self::CloseReasonNotUtf8 => CloseReason::InvalidUtf8,
-            Self::ReservedBits
+            Self::DeflateCorrupt
+            | Self::ReservedBits
             | Self::ReservedOpcode { .. }
             | Self::Unmasked
             | Self::Masked

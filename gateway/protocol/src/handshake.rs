@@ -1,7 +1,8 @@
 //! The opening handshake: RFC 6455, section 4, on tungstenite's checks and answer.
 //!
 //! It never serves HTTP: a request that does not ask for a WebSocket is ordinary and goes, with
-//! all its bytes, to whoever does. No extension and no subprotocol is ever agreed on.
+//! all its bytes, to whoever does. No subprotocol is ever agreed on, and no extension but
+//! permessage-deflate.
 //!
 //! Invariants: the verdict depends on the head alone, not on how it was cut or on what follows
 //! it; a head is bounded; a refusal is one complete HTTP response that announces the close.
@@ -11,10 +12,12 @@ use httparse::Status;
 use tungstenite::error::ProtocolError as HandshakeError;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::header::{
-    CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+    CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use tungstenite::http::{HeaderMap, Method, Uri, Version};
 
+use crate::deflate;
 use crate::limits::HEAD_LINES_MAX;
 
 /// What a connection's first bytes ask for.
@@ -26,6 +29,8 @@ pub enum Head {
         path: String,
         /// Length of the head; frames follow it.
         head_bytes: usize,
+        /// Whether messages may be compressed from here on, in both directions.
+        deflate: bool,
         /// The response to send: 101 Switching Protocols.
         response: Bytes,
     },
@@ -54,9 +59,10 @@ enum Refusal {
 
 /// Looks at the bytes that a connection began with, or returns `None` when the head is not
 /// complete. The head is limited to `head_bytes_max` bytes and [`HEAD_LINES_MAX`] lines; more is
-/// answered 431, what is not HTTP 400, a bad upgrade 400, 405 or 426.
+/// answered 431, what is not HTTP 400, a bad upgrade 400, 405 or 426. An offer of
+/// permessage-deflate is taken only where `may_deflate`.
 #[must_use]
-pub fn parse_head(bytes: &[u8], head_bytes_max: usize) -> Option<Head> {
+pub fn parse_head(bytes: &[u8], head_bytes_max: usize, may_deflate: bool) -> Option<Head> {
     let mut lines = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
     let mut request = httparse::Request::new(&mut lines);
     let head_bytes = match request.parse(&bytes[..bytes.len().min(head_bytes_max)]) {
@@ -70,11 +76,12 @@ pub fn parse_head(bytes: &[u8], head_bytes_max: usize) -> Option<Head> {
     if !asks_for_websocket(request.headers) {
         return Some(Head::Ordinary { head_bytes });
     }
-    Some(match upgrade(&request) {
-        Ok((path, response)) => Head::Upgrade {
-            path,
+    Some(match upgrade(&request, may_deflate) {
+        Ok(agreed) => Head::Upgrade {
+            path: agreed.path,
             head_bytes,
-            response,
+            deflate: agreed.deflate,
+            response: agreed.response,
         },
         Err(refusal) => refused(refusal),
     })
@@ -105,17 +112,34 @@ fn asks_for_websocket(headers: &[httparse::Header<'_>]) -> bool {
     })
 }
 
-/// The path and the 101 response for a request that asks for a WebSocket properly.
-fn upgrade(raw: &httparse::Request<'_, '_>) -> Result<(String, Bytes), Refusal> {
+/// What was agreed on with a request that asks for a WebSocket properly.
+struct Agreed {
+    path: String,
+    deflate: bool,
+    response: Bytes,
+}
+
+fn upgrade(raw: &httparse::Request<'_, '_>, may_deflate: bool) -> Result<Agreed, Refusal> {
     let request = request(raw)?;
     check_beyond_tungstenite(request.headers())?;
-    let response = create_response(&request).map_err(|error| match error {
+    let mut response = create_response(&request).map_err(|error| match error {
         tungstenite::Error::Protocol(error) => refusal_of(&error),
         _ => Refusal::BadUpgrade("the request is malformed"),
     })?;
+    let deflate = may_deflate && deflate::is_acceptable(request.headers());
+    if deflate {
+        let agreed = HeaderValue::from_static(deflate::AGREED);
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_EXTENSIONS, agreed);
+    }
     let mut out = BytesMut::new().writer();
     write_response(&mut out, &response).expect("the response is plain ASCII, in memory");
-    Ok((request.uri().path().to_owned(), out.into_inner().freeze()))
+    Ok(Agreed {
+        path: request.uri().path().to_owned(),
+        deflate,
+        response: out.into_inner().freeze(),
+    })
 }
 
 fn request(raw: &httparse::Request<'_, '_>) -> Result<Request, Refusal> {
@@ -235,7 +259,7 @@ mod tests {
         Sec-WebSocket-Version: 13\r\n";
 
     fn check(request: &str) -> Option<Head> {
-        parse_head(request.as_bytes(), HEAD_BYTES_MAX)
+        parse_head(request.as_bytes(), HEAD_BYTES_MAX, true)
     }
 
     fn check_refused(request: &str, status: &str) {
@@ -258,12 +282,14 @@ mod tests {
         let Some(Head::Upgrade {
             path,
             head_bytes,
+            deflate,
             response,
         }) = check(&request)
         else {
             panic!("not an upgrade");
         };
         assert_eq!((path.as_str(), head_bytes), ("/chat", request.len()));
+        assert!(!deflate);
         let text = String::from_utf8(response.to_vec()).unwrap().to_lowercase();
         assert!(
             text.starts_with("http/1.1 101 switching protocols\r\n"),
@@ -279,6 +305,25 @@ mod tests {
             !text.contains("protocol:") && !text.contains("extensions"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn compression_is_agreed_on_where_both_want_it() {
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+        let request = format!("GET / HTTP/1.1\r\n{HEADERS}{offer}\r\n");
+        for may_deflate in [true, false] {
+            let head = parse_head(request.as_bytes(), HEAD_BYTES_MAX, may_deflate);
+            let Some(Head::Upgrade {
+                deflate, response, ..
+            }) = head
+            else {
+                panic!("not an upgrade");
+            };
+            assert_eq!(deflate, may_deflate);
+            let text = String::from_utf8(response.to_vec()).unwrap();
+            let said = format!("sec-websocket-extensions: {}\r\n", deflate::AGREED);
+            assert_eq!(text.to_lowercase().contains(&said), may_deflate, "{text}");
+        }
     }
 
     #[test]
@@ -324,13 +369,13 @@ mod tests {
     fn a_head_is_bounded_however_it_comes() {
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100));
         let bytes = long.as_bytes();
-        assert_eq!(parse_head(&bytes[..99], 100), None);
-        let refused = parse_head(&bytes[..100], 100);
+        assert_eq!(parse_head(&bytes[..99], 100, true), None);
+        let refused = parse_head(&bytes[..100], 100, true);
         assert_eq!(refused, Some(self::refused(Refusal::HeadTooLarge)));
-        assert_eq!(parse_head(bytes, 100), refused);
+        assert_eq!(parse_head(bytes, 100, true), refused);
         let head_bytes = bytes.len();
         assert_eq!(
-            parse_head(bytes, head_bytes),
+            parse_head(bytes, head_bytes, true),
             Some(Head::Ordinary { head_bytes })
         );
     }

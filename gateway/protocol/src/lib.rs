@@ -6,9 +6,11 @@
 //!
 //! Invariants: no input makes a parser panic; what a connection holds is bounded and, while it
 //! idles, nothing on the heap; decode(encode(x)) = x. The modules follow a message's way in and
-//! out again: handshake, frame, close, command, id, entity, event, encode.
+//! out again: handshake, deflate, frame, close, command, id, entity, event, encode.
 
 pub mod handshake;
+
+pub mod deflate;
 
 pub mod frame;
 

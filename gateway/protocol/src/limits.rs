@@ -14,6 +14,9 @@ pub const HEAD_BYTES_MAX: usize = 16_384;
 /// The most header lines of a handshake.
 pub const HEAD_LINES_MAX: usize = 100;
 
+/// Text messages below this many bytes are not compressed.
+pub const DEFLATE_BYTES_MIN: usize = 256;
+
 /// The longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 4_096;
 
@@ -38,10 +41,10 @@ pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// How long a connection may take from the handshake to IDENTIFY, in milliseconds.
 pub const IDENTIFY_MS_MAX: u64 = 10_000;
 
-/// How often a client sends HEARTBEAT and the server a ping, in milliseconds.
+/// How often a client sends HEARTBEAT, in milliseconds, unless the server is configured otherwise.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
 
-/// How long a connection may show neither HEARTBEAT nor pong, in milliseconds.
+/// How long a connection may show neither HEARTBEAT nor pong, in milliseconds: two of the above.
 pub const HEARTBEAT_MS_MAX: u64 = 60_000;
 
 /// How long a nonce that is sent again means the same message, in milliseconds.

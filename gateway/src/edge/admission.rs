@@ -43,7 +43,9 @@ pub(super) struct Admission {
     accepting: u32,
     /// The kernel lacked something: not again before the next tick.
     failed: bool,
-    /// No ring could be opened; said once.
+    /// No ring could be opened: not again before the next tick. Those who come are told no.
+    ring_failed: bool,
+    /// Said once.
     ring_warned: bool,
     /// Nobody could be accepted; said once until somebody was.
     accept_warned: bool,
@@ -68,6 +70,7 @@ impl Admission {
             random: StdRng::seed_from_u64(seed),
             accepting: 0,
             failed: false,
+            ring_failed: false,
             ring_warned: false,
             accept_warned: false,
             ended: false,
@@ -131,7 +134,7 @@ impl Sockets {
     fn open_ring_if_needed(&mut self) {
         let admission = &mut self.admission;
         let needed = self.rings.free() <= admission.refusals_max && self.rings.can_grow();
-        if !needed || admission.failed {
+        if !needed || admission.ring_failed {
             return;
         }
         match self.rings.grow() {
@@ -141,7 +144,7 @@ impl Sockets {
                 self.table.reserve_exact(self.rings.places() as usize);
             }
             Err(error) => {
-                admission.failed = true;
+                admission.ring_failed = true;
                 if !std::mem::replace(&mut admission.ring_warned, true) {
                     tracing::warn!(%error, "no further ring of sockets: those who come get 503");
                 }
@@ -159,6 +162,7 @@ impl Sockets {
     /// Tries again what failed, and gives up those who were told no and do not go.
     pub(super) fn accept_again(&mut self, now_ms: u64) {
         self.admission.failed = false;
+        self.admission.ring_failed = false;
         while let Some((deadline_ms, conn)) = self.admission.deadlines.front().copied()
             && deadline_ms <= now_ms
         {

@@ -27,6 +27,14 @@ pub enum ConfigFileError {
     /// A name or value that cannot be.
     #[error("the configuration cannot be read: {0}")]
     Unreadable(Box<figment::Error>),
+    /// The data directory's place cannot be found.
+    #[error("the data directory {} cannot be found: {source}", path.display())]
+    Data {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A limit that cannot be.
     #[error("the configuration cannot be used: {0}")]
     Unusable(#[from] ConfigError),
@@ -46,11 +54,20 @@ pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Config, Confi
         }
         layers = layers.merge(Toml::file_exact(path));
     }
-    let config: Config = layers
+    let mut config: Config = layers
         .merge(Env::prefixed("THRONG_").ignore(&["log"]).split("__"))
         .merge(Serialized::defaults(flags))
         .extract()
         .map_err(|error| ConfigFileError::Unreadable(Box::new(error)))?;
     config.check()?;
+    config.data = absolute(&config.data)?;
     Ok(config)
+}
+
+/// The store's files are opened by absolute paths only.
+fn absolute(path: &Path) -> Result<PathBuf, ConfigFileError> {
+    std::path::absolute(path).map_err(|source| ConfigFileError::Data {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -31,6 +31,7 @@ use super::rings::Rings;
 use super::settings::EdgeSettings;
 use super::sockets::{SocketLimits, Sockets};
 use super::wake::{Bell, ShardWaker, Sleeper};
+use crate::compression::Compression;
 use crate::io::{Application, ShardId};
 
 /// Entries of each of glommio's own rings, which only carry file I/O.
@@ -361,6 +362,7 @@ where
         shard,
         drain,
         drain_ms_max: settings.drain_ms_max,
+        compression: Compression::default(),
         tick_ms: settings.tick_ms,
     };
     pump.run().await

@@ -36,6 +36,9 @@ mod sockets;
 mod transitions;
 mod wake;
 
+#[cfg(test)]
+pub(crate) use socket::SOCKET_BYTES;
+
 pub use clock::NodeClock;
 pub use config_file::{ConfigFileError, load};
 pub use echo_server::run_echo;

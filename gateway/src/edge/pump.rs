@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use glommio::timer::Timer;
 
 use super::clock::NodeClock;
@@ -18,7 +19,8 @@ use super::executor::Drain;
 use super::operation::Completion;
 use super::sockets::{Happened, Sockets};
 use super::wake::{Bell, Sleeper};
-use crate::io::{Application, Input, Outbox, Output, ShardId};
+use crate::compression::Compression;
+use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 
 /// Completions taken in one turn.
 const COMPLETIONS_PER_TURN_MAX: usize = 1_024;
@@ -91,6 +93,7 @@ pub(super) struct Pump<A, S> {
     pub(super) shard: ShardId,
     pub(super) drain: Drain,
     pub(super) drain_ms_max: u64,
+    pub(super) compression: Compression,
     pub(super) tick_ms: u64,
 }
 
@@ -161,6 +164,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         }
         self.keep_time(now_ms, rhythm);
         self.services.flush();
+        self.compression.forget();
         Ok(worked)
     }
 
@@ -251,15 +255,17 @@ impl<A: Application, S: Services> Pump<A, S> {
         while let Some(output) = batch.next() {
             match output {
                 Output::Send { conn, bytes } => {
+                    let bytes = match self.sockets.is_deflating(conn) {
+                        true => self.compression.of(&bytes),
+                        false => bytes,
+                    };
                     let frame = self.sockets.frame(bytes);
                     self.sockets.send(conn, frame);
                 }
                 Output::Broadcast { bytes, to } => {
-                    let frame = self.sockets.frame(bytes);
-                    for conn in batch.recipients(&to) {
-                        self.sockets.send(*conn, frame.clone());
-                    }
+                    self.broadcast(bytes, batch.recipients(&to));
                 }
+                Output::Deflate { conn } => self.sockets.deflate(conn),
                 Output::Again => rhythm.again = true,
                 Output::Watch { conn } => self.sockets.watch(conn),
                 Output::Close { conn } => self.sockets.close(conn, now_ms),
@@ -269,6 +275,25 @@ impl<A: Application, S: Services> Pump<A, S> {
                 | Output::Read { .. }
                 | Output::Control(_)) => self.services.perform(other),
             }
+        }
+    }
+
+    /// One frame for many; those who take it compressed share that too.
+    fn broadcast(&mut self, bytes: Bytes, to: &[ConnId]) {
+        if !self.sockets.has_deflated() {
+            let frame = self.sockets.frame(bytes);
+            return to
+                .iter()
+                .for_each(|conn| self.sockets.send(*conn, frame.clone()));
+        }
+        let (mut plain, mut compressed) = (None, None);
+        for conn in to {
+            let frame = match self.sockets.is_deflating(*conn) {
+                true => compressed
+                    .get_or_insert_with(|| self.sockets.frame(self.compression.of(&bytes))),
+                false => plain.get_or_insert_with(|| self.sockets.frame(bytes.clone())),
+            };
+            self.sockets.send(*conn, frame.clone());
         }
     }
 

@@ -43,6 +43,10 @@ pub(super) struct Socket {
     base: u16,
 }
 
+/// Bytes of one socket.
+#[cfg(test)]
+pub(crate) const SOCKET_BYTES: usize = size_of::<Socket>();
+
 /// What is known about a socket beside its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

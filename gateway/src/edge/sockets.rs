@@ -64,6 +64,7 @@ pub(super) struct Sockets {
     pub(super) listener: Option<Listener>,
     pub(super) limits: SocketLimits,
     pub(super) live: u32,
+    has_deflated: bool,
     pub(super) admission: Admission,
     pub(super) due: VecDeque<ConnId>,
     pub(super) starved: Vec<ConnId>,
@@ -89,6 +90,7 @@ impl Sockets {
             listener: Some(listener),
             limits,
             live: 0,
+            has_deflated: false,
             admission,
             due: VecDeque::new(),
             starved: Vec::new(),
@@ -129,6 +131,25 @@ impl Sockets {
         if unread && socket.state == State::Open && socket.first(Bit::Unread) {
             self.pause_receiving(conn);
         }
+    }
+
+    /// The client of this socket takes compressed messages from here on.
+    pub(super) fn deflate(&mut self, conn: ConnId) {
+        if let Some(socket) = socket(&mut self.table, conn) {
+            self.has_deflated = true;
+            socket.egress.deflate();
+        }
+    }
+
+    /// Whether the client of this socket takes compressed messages.
+    pub(super) fn is_deflating(&mut self, conn: ConnId) -> bool {
+        self.has_deflated
+            && socket(&mut self.table, conn).is_some_and(|socket| socket.egress.is_deflating())
+    }
+
+    /// Whether any client ever took compressed messages.
+    pub(super) fn has_deflated(&self) -> bool {
+        self.has_deflated
     }
 
     /// Says `Writable` once as soon as nothing is queued.

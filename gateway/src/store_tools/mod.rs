@@ -136,7 +136,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, ToolError>> + 'static,
 {
-    let root = data.to_owned();
+    // The store's files are opened by absolute paths only.
+    let root = std::path::absolute(data).map_err(|source| ToolError::File {
+        path: data.to_owned(),
+        source,
+    })?;
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name("store-tool")
         .io_memory(IO_MEMORY_BYTES)

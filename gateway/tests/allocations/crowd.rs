@@ -57,7 +57,7 @@ enum Due {
 }
 
 /// An id that looks like any other, the same at every run.
-fn id(kind: u8, number: u32) -> u128 {
+pub(crate) fn id(kind: u8, number: u32) -> u128 {
     let mut bits = (u128::from(kind) << 64) | u128::from(number) | 1 << 100;
     for _ in 0..3 {
         bits = bits.wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645);

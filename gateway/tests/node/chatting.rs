@@ -125,7 +125,8 @@ fn who_sends_too_fast_is_told_when_to_go_on() {
         assert_eq!(refused.code, ErrorCode::RateLimited);
         assert_eq!(refused.nonce, Some(nonce));
         let retry_after_ms = refused.retry_after_ms.unwrap();
-        assert!((1..=WINDOW_S * 1_000).contains(&retry_after_ms));
+        // A window begins a little late, so that it is never too short.
+        assert!((1..=WINDOW_S * 1_000 + 64).contains(&retry_after_ms));
     }
     ada.say_as(channel, "one", first);
     assert_eq!(ada.acked(first), stored, "what is stored is not limited");

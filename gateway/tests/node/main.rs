@@ -19,6 +19,7 @@ mod raw;
 mod rest;
 
 mod chatting;
+mod compressed;
 mod crowded;
 mod damage;
 mod echo;

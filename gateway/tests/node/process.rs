@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -27,6 +27,7 @@ const SEGMENT_BYTES: &str = "4194304";
 pub(crate) struct Launch {
     args: Vec<OsString>,
     variables: Vec<(String, String)>,
+    directory: Option<PathBuf>,
 }
 
 /// A process, its output and its end.
@@ -59,6 +60,7 @@ impl Launch {
         Self {
             args,
             variables: Vec::new(),
+            directory: None,
         }
     }
 
@@ -90,12 +92,21 @@ impl Launch {
         self
     }
 
+    /// Starts it in this directory.
+    pub(crate) fn within(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
     /// Starts the process.
     pub(crate) fn spawn(&self) -> Process {
         let errors = tempfile::tempfile().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("THRONG_")) {
             command.env_remove(name);
+        }
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
         }
         let mut child = command
             .args(&self.args)

@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde_json::Value;
+use throng_protocol::deflate::Inflater;
 use throng_protocol::frame::{Chunk, Decoder, Item, Opcode, encode_masked};
 
 use super::process::PATIENCE;
@@ -22,7 +23,10 @@ const MESSAGE_BYTES_MAX: usize = 32 << 20;
 pub(crate) struct Raw {
     stream: TcpStream,
     decoder: Decoder,
+    inflater: Inflater,
     heard: VecDeque<Heard>,
+    /// Bytes of frames that came.
+    pub(crate) bytes: usize,
 }
 
 /// What came.
@@ -74,7 +78,9 @@ impl Raw {
         Self {
             stream,
             decoder: Decoder::client(MESSAGE_BYTES_MAX),
+            inflater: Inflater::default(),
             heard: VecDeque::new(),
+            bytes: 0,
         }
     }
 
@@ -83,6 +89,24 @@ impl Raw {
         let mut raw = Self::connect(address);
         raw.send(upgrade(path).as_bytes());
         raw.upgraded();
+        raw
+    }
+
+    /// A WebSocket of the chat that agreed to compression and has heard HELLO.
+    pub(crate) fn deflating(address: SocketAddr, offer: &str) -> Self {
+        let mut raw = Self::connect(address);
+        let request = upgrade("/gateway");
+        let request = request.trim_end();
+        let offer = format!("{request}\r\nSec-WebSocket-Extensions: {offer}\r\n\r\n");
+        raw.send(offer.as_bytes());
+        let head = raw.head().to_lowercase();
+        let agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert!(
+            head.contains(&format!("sec-websocket-extensions: {agreed}\r\n")),
+            "{head}"
+        );
+        raw.decoder = Decoder::client(MESSAGE_BYTES_MAX).with_deflate(true);
+        assert_eq!(raw.event()["type"], "HELLO");
         raw
     }
 
@@ -98,11 +122,12 @@ impl Raw {
         Err(raw.answer_after(head))
     }
 
-    /// Reads the answer that makes it a WebSocket.
+    /// Reads the answer that makes it a WebSocket; its head.
     #[track_caller]
-    pub(crate) fn upgraded(&mut self) {
+    pub(crate) fn upgraded(&mut self) -> String {
         let head = self.head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        head
     }
 
     /// A WebSocket of the chat that has heard HELLO.
@@ -217,8 +242,12 @@ impl Raw {
 
     #[track_caller]
     fn decode(&mut self, bytes: &mut [u8]) {
+        self.bytes += bytes.len();
         let mut chunk = Chunk::new(bytes);
-        while let Some(item) = self.decoder.next(&mut chunk).unwrap() {
+        let Self {
+            decoder, inflater, ..
+        } = self;
+        while let Some(item) = decoder.next_inflating(&mut chunk, inflater).unwrap() {
             self.heard.push_back(match item {
                 Item::Text(text) => Heard::Text(text.to_owned()),
                 Item::Binary(bytes) => Heard::Binary(bytes.to_vec()),

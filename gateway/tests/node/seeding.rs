@@ -67,6 +67,40 @@ fn accounts_are_good_at_once() {
 }
 
 #[test]
+fn everybody_shares_a_channel_and_neighbours_have_circles() {
+    let data = tempfile::tempdir().unwrap();
+    let out = data.path().join("tokens");
+    let server = Launch::serve(data.path()).start();
+    let grouped = |count| {
+        let made = seed(data.path(), &out, count);
+        let made = made.arg("--everyone").arg("Lobby");
+        let ended = made.arg("--circles").arg("4").run();
+        assert_eq!(ended.code, Some(0), "{}", ended.errors);
+        let guilds = |token: &String| Client::connect(server.address).identify(token, None);
+        tokens(&out).iter().map(guilds).collect::<Vec<_>>()
+    };
+    let users = grouped("10");
+    for (place, guilds) in users.iter().enumerate() {
+        let lobby = guilds.iter().find(|guild| guild.name == "Lobby").unwrap();
+        let circle = guilds.iter().find(|guild| guild.name != "Lobby").unwrap();
+        assert_eq!((guilds.len(), lobby.channels.len()), (2, 1));
+        assert_eq!((lobby.member_count, circle.channels.len()), (10, 4));
+        assert_eq!(circle.member_count, if place < 8 { 4 } else { 2 });
+        let first = users[place / 4 * 4]
+            .iter()
+            .find(|guild| guild.id == circle.id);
+        assert_eq!(first.unwrap().channels, circle.channels);
+    }
+    // The guild of that name is found again.
+    let more = grouped("1");
+    let lobby = |guilds: &[throng_protocol::Guild]| {
+        let found = guilds.iter().find(|guild| guild.name == "Lobby");
+        found.map(|guild| guild.id)
+    };
+    assert_eq!(lobby(&more[0]), lobby(&users[0]));
+}
+
+#[test]
 fn what_is_not_there_is_said() {
     let data = tempfile::tempdir().unwrap();
     let out = data.path().join("tokens");
@@ -85,4 +119,8 @@ fn what_is_not_there_is_said() {
     let unwritable = nowhere.join("tokens");
     check(seed(data.path(), &unwritable, "3"), 1, "tokens");
     check(seed(data.path(), &out, "0"), 2, "--count");
+    let everyone = seed(data.path(), &out, "3").arg("--everyone").arg("x");
+    check(everyone, 2, "2 to 100");
+    let circles = seed(data.path(), &out, "3").arg("--circles").arg("0");
+    check(circles, 2, "--circles");
 }

@@ -38,6 +38,17 @@ fn written() -> tempfile::TempDir {
 }
 
 #[test]
+fn a_data_directory_may_be_named_from_where_one_stands() {
+    let place = tempfile::tempdir().unwrap();
+    for data in ["data", "./deeper/data"].map(Path::new) {
+        let server = Launch::serve(data).within(place.path()).start();
+        server.stop();
+        let verify = tool(data, &["store", "verify"]).within(place.path()).run();
+        assert_eq!(verify.code, Some(0), "{}", verify.errors);
+    }
+}
+
+#[test]
 fn what_was_exported_is_imported_and_exported_the_same() {
     let data = written();
     let (first, second) = (

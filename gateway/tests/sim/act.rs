@@ -17,10 +17,13 @@ use crate::world::{Event, World};
 
 const REQUEST: &[u8] = b"GET /gateway HTTP/1.1\r\nHost: throng.example\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// Time between two heartbeats.
-const HEARTBEAT_US: u64 = 30_000_000;
+/// Every other client offers compression.
+const OFFER: &[u8] = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
+/// Says that a message is compressed (RFC 7692, section 6).
+const RSV1: u8 = 0x40;
 
 impl World {
     /// A client's next turn; earlier plans are void.
@@ -54,7 +57,8 @@ impl World {
         held.link = Some(link);
         held.wire = Wire::default();
         held.stage = Stage::Upgrading;
-        self.write_to_server(link, REQUEST);
+        let offer = if client % 2 == 1 { OFFER } else { b"" };
+        self.write_to_server(link, &[REQUEST, offer, b"\r\n"].concat());
         1_000_000
     }
 
@@ -168,16 +172,25 @@ impl World {
             return;
         };
         let mask = self.random.random();
-        let frame = encode_masked(opcode, payload, mask);
+        let may_deflate = self.clients[client].wire.deflate && !opcode.is_control();
+        let frame = match self.parser.deflater.message(payload) {
+            Some(shorter) if may_deflate => {
+                let mut frame = encode_masked(opcode, shorter, mask).to_vec();
+                frame[0] |= RSV1;
+                frame
+            }
+            _ => encode_masked(opcode, payload, mask).to_vec(),
+        };
         self.write_to_server(link, &frame);
     }
 
     fn stay_alive(&mut self, client: usize) {
         let held = &mut self.clients[client];
-        if held.kind == Kind::Silent || self.now_us < held.wire.heartbeat_us {
+        let never = matches!(held.kind, Kind::Silent | Kind::Ponger);
+        if never || self.now_us < held.wire.heartbeat_us {
             return;
         }
-        held.wire.heartbeat_us = self.now_us + HEARTBEAT_US;
+        held.wire.heartbeat_us = self.now_us + held.wire.heartbeat_every_us;
         held.wire.acks_due += 1;
         self.say(client, &Command::Heartbeat);
     }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
+use throng_protocol::deflate::{Deflater, Inflater};
 use throng_protocol::frame::{Chunk, Decoder, Item, ProtocolError};
 use throng_protocol::{ChannelId, Event, Nonce, Seq};
 
@@ -37,6 +38,8 @@ pub(crate) enum Kind {
     Stalled,
     /// Says nothing any more after READY, not even that it is there.
     Silent,
+    /// Sends no heartbeats, but answers pings.
+    Ponger,
     /// Never says who it is.
     Mute,
     /// Has a bad token.
@@ -121,6 +124,8 @@ pub(crate) struct Wire {
     decoder: Decoder,
     head: Vec<u8>,
     upgraded: bool,
+    /// Messages may be compressed.
+    pub(crate) deflate: bool,
     /// Answers that are due, by nonce.
     pub(crate) awaiting: BTreeMap<Nonce, u32>,
     pub(crate) pending: BTreeMap<ChannelId, Asked>,
@@ -135,6 +140,9 @@ pub(crate) struct Wire {
     pub(crate) acks_due: u32,
     pub(crate) typed: bool,
     pub(crate) heartbeat_us: u64,
+    /// Time between two heartbeats, as HELLO has it.
+    pub(crate) heartbeat_every_us: u64,
+    pub(crate) pings: u32,
     pub(crate) ready_us: u64,
     pub(crate) identify_us: Option<u64>,
     pub(crate) identify_refused: bool,
@@ -148,6 +156,7 @@ impl Default for Wire {
             decoder: Decoder::client(MESSAGE_BYTES_MAX),
             head: Vec::new(),
             upgraded: false,
+            deflate: false,
             awaiting: BTreeMap::new(),
             pending: BTreeMap::new(),
             resuming: BTreeMap::new(),
@@ -158,6 +167,8 @@ impl Default for Wire {
             acks_due: 0,
             typed: false,
             heartbeat_us: 0,
+            heartbeat_every_us: 0,
+            pings: 0,
             ready_us: 0,
             identify_us: None,
             identify_refused: false,
@@ -179,13 +190,21 @@ pub(crate) enum Arrived {
     Close(Option<u16>),
 }
 
-/// Texts that many clients hear are parsed once.
+/// What all clients read with.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
+    pub(crate) deflater: Deflater,
+    inflater: Inflater,
+    texts: Texts,
+}
+
+/// Texts that many clients hear are parsed once.
+#[derive(Debug, Default)]
+struct Texts {
     parsed: HashMap<String, Rc<Event>>,
 }
 
-impl Parser {
+impl Texts {
     fn parse(&mut self, text: &str) -> Rc<Event> {
         if let Some(event) = self.parsed.get(text) {
             return Rc::clone(event);
@@ -208,7 +227,7 @@ impl Client {
         let kinds = [
             Kind::Slow,
             Kind::Stalled,
-            Kind::Stalled,
+            Kind::Ponger,
             Kind::Silent,
             Kind::Mute,
             Kind::Forger,
@@ -256,6 +275,9 @@ impl Client {
             "the handshake's answer fits its key: {head}"
         );
         wire.upgraded = true;
+        wire.deflate = head.to_lowercase().contains("permessage-deflate");
+        let decoder = Decoder::client(MESSAGE_BYTES_MAX);
+        wire.decoder = decoder.with_deflate(wire.deflate);
         arrived.push(Arrived::Upgraded);
         let mut rest = wire.head.split_off(end + 4);
         wire.frames(&mut rest, parser, &mut arrived);
@@ -275,18 +297,21 @@ impl Wire {
     fn frames(&mut self, bytes: &mut [u8], parser: &mut Parser, arrived: &mut Vec<Arrived>) {
         let mut chunk = Chunk::new(bytes);
         loop {
-            match self.decoder.next(&mut chunk) {
+            let Parser {
+                inflater, texts, ..
+            } = parser;
+            match self.decoder.next_inflating(&mut chunk, inflater) {
                 Ok(None) => return,
-                Ok(Some(item)) => arrived.push(item_arrived(item, parser)),
+                Ok(Some(item)) => arrived.push(item_arrived(item, texts)),
                 Err(error) => broken(error),
             }
         }
     }
 }
 
-fn item_arrived(item: Item<'_>, parser: &mut Parser) -> Arrived {
+fn item_arrived(item: Item<'_>, texts: &mut Texts) -> Arrived {
     match item {
-        Item::Text(text) => Arrived::Event(parser.parse(text)),
+        Item::Text(text) => Arrived::Event(texts.parse(text)),
         Item::Ping(payload) => Arrived::Ping(payload.to_vec()),
         Item::Pong(_) => Arrived::Pong,
         Item::Close(code) => Arrived::Close(code),

@@ -32,6 +32,7 @@ impl World {
                 Arrived::Upgraded => self.clients[client].stage = Stage::Upgraded,
                 Arrived::NotUpgraded => panic!("client {client} was refused its WebSocket"),
                 Arrived::Ping(payload) => {
+                    self.clients[client].wire.pings += 1;
                     if self.clients[client].kind != Kind::Silent {
                         self.say_frame(client, Opcode::Pong, &payload);
                     }
@@ -69,7 +70,10 @@ impl World {
     fn hears(&mut self, client: usize, link: usize, event: &Event) {
         let after_error = std::mem::take(&mut self.clients[client].wire.last_was_error);
         match event {
-            Event::Hello { .. } => {
+            Event::Hello {
+                heartbeat_interval_ms,
+            } => {
+                self.clients[client].wire.heartbeat_every_us = heartbeat_interval_ms * 1_000;
                 if self.clients[client].kind != Kind::Mute {
                     self.identify(client);
                 }

@@ -115,6 +115,14 @@ impl Link {
         self.in_flight = Bytes::new();
     }
 
+    pub(crate) fn deflate(&mut self) {
+        self.egress.deflate();
+    }
+
+    pub(crate) fn is_deflating(&self) -> bool {
+        self.egress.is_deflating()
+    }
+
     pub(crate) fn watch(&mut self) {
         self.egress.watch();
     }

@@ -321,3 +321,30 @@ fn who_has_joined_is_not_turned_away_by_an_old_answer() {
         until_acknowledged(world, stranger);
     });
 }
+
+#[test]
+fn a_pong_keeps_a_session_and_a_heartbeat_spares_the_ping() {
+    let mut plan = Plan::calm(9);
+    plan.config.heartbeat_s = 10;
+    check(plan, |world| {
+        let (ponger, heartbeater, _) = pair(world);
+        let silent = (0..world.clients.len())
+            .find(|client| ![ponger, heartbeater].contains(client))
+            .expect("there are more");
+        world.clients[ponger].kind = Kind::Ponger;
+        world.clients[silent].kind = Kind::Silent;
+        let links = [ponger, heartbeater].map(|client| world.clients[client].link);
+        assert!(links.iter().all(Option::is_some));
+        world.run_until(world.now_us + 300 * SECOND_US);
+        for (client, link) in [ponger, heartbeater].into_iter().zip(links) {
+            assert_eq!(world.clients[client].link, link, "it was kept");
+        }
+        let pings = world.clients[ponger].wire.pings;
+        assert!(
+            (18..=24).contains(&pings),
+            "one each 12.5 s and a little: {pings}"
+        );
+        assert_eq!(world.clients[heartbeater].wire.pings, 0);
+        assert_eq!(world.counts.of(Happening::SilentClosed), 1);
+    });
+}

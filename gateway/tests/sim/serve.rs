@@ -112,6 +112,11 @@ impl World {
         self.published += u64::from(is_live(&output));
         match output {
             Output::Send { conn, bytes } => self.send_to(shard, &[conn], bytes),
+            Output::Deflate { conn } => {
+                if let Some(link) = self.link_of(shard, conn) {
+                    self.links[link].deflate();
+                }
+            }
             Output::Broadcast { bytes, .. } => {
                 if recipients.len() == self.plan.config.limits.fanout_slice_max {
                     self.counts.add(Happening::FullSlice);
@@ -179,13 +184,19 @@ impl World {
             return;
         };
         let host = &mut node.hosts[usize::from(shard)];
-        let frame = host.spool.frame(bytes);
+        let (mut plain, mut compressed) = (None, None);
         for conn in conns {
             let Some(at) = host.link(*conn) else {
                 continue;
             };
             self.touched.push(at);
             let link = &mut self.links[at];
+            let frame = match link.is_deflating() {
+                true => {
+                    compressed.get_or_insert_with(|| host.spool.frame(self.compression.of(&bytes)))
+                }
+                false => plain.get_or_insert_with(|| host.spool.frame(bytes.clone())),
+            };
             if link.push(frame.clone(), backlog_bytes_max, &mut host.spool) {
                 assert!(
                     !link.healthy,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use throng::compression::Compression;
 use throng::io::Input;
 use throng_control::{FromShard, ShardStatus, ToShard};
 use throng_storage_engine::{SimDisk, StoreError};
@@ -146,6 +147,8 @@ pub(crate) struct World {
     pub(crate) control: ControlPlane,
     pub(crate) clients: Vec<Client>,
     pub(crate) parser: Parser,
+    /// Of all shards: nothing of one message helps the next.
+    pub(crate) compression: Compression,
     pub(crate) oracle: Oracle,
     /// The active time is over: nothing new is begun, everything is brought to its end.
     pub(crate) winding: bool,
@@ -189,6 +192,7 @@ impl World {
             control,
             clients,
             parser: Parser::default(),
+            compression: Compression::default(),
             oracle: Oracle::default(),
             winding: false,
             next_ticket: 0,

@@ -50,7 +50,8 @@ const LOCK_TEXT: &str = "Locked while a process uses this directory.\n";
 
 impl GlommioDisk {
     /// The disk that `root` is on, for the executor of this thread; to be asked for once in each.
-    /// Creates `root`, if its parent exists, and its lock file.
+    /// Creates `root`, if its parent exists, and its lock file. All paths are to be absolute: glommio
+    /// (0.9) looks relative ones up in no directory at all.
     ///
     /// glommio (0.9) finds out whether a device can be polled from the first file that a thread
     /// opens on it, by reading that file's first block. An empty file answers without the device
@@ -59,7 +60,11 @@ impl GlommioDisk {
     ///
     /// # Errors
     /// If the directory or the lock file cannot be created, written or opened.
+    ///
+    /// # Panics
+    /// If `root` is relative.
     pub async fn at(root: &Path) -> Result<Self, DiskError> {
+        assert!(root.is_absolute(), "{} is relative", root.display());
         let directory = Directory::create(root)
             .await
             .map_err(named(DiskOp::CreateDir, root))?;

@@ -35,7 +35,7 @@ impl Chunk {
         let row = |(user, number): (&UserId, u64)| {
             let id = user.as_u128();
             let discriminator = new_discriminator();
-            format!(r#"["{id:032x}","seed_{run:012x}_{number}","{discriminator}"]"#)
+            format!(r#"["{id:032x}","seed_{run:06x}_{number}","{discriminator}"]"#)
         };
         let rows: Vec<String> = users.iter().zip(first..).map(row).collect();
         let rows = format!("[{}]", rows.join(","));
@@ -208,7 +208,7 @@ impl Circles {
             let guild = u128::from_be_bytes(guild);
             let (run, owner, members) = (chunk.run, users[0].as_u128(), users.len());
             rows.guilds.push(format!(
-                r#"["{guild:032x}","circle {run:012x} {number}","{owner:032x}",{members}]"#
+                r#"["{guild:032x}","circle {run:06x} {number}","{owner:032x}",{members}]"#
             ));
             for position in 0..CIRCLE_CHANNELS {
                 let id = u128::from_be_bytes(new_id(chunk.now_ms));

@@ -33,6 +33,7 @@ struct FrameInProgress {
 #[derive(Debug)]
 struct MessageInProgress {
     opcode: Opcode,
+    is_deflated: bool,
     bytes: Vec<u8>,
     /// How much of a text is known to be UTF-8; at most three bytes behind.
     utf8_bytes: usize,
@@ -43,8 +44,8 @@ struct MessageInProgress {
 pub(super) enum Complete {
     /// The control frame in progress.
     Control(Opcode),
-    /// The message in progress.
-    Message(Opcode),
+    /// The message in progress, and whether it is compressed.
+    Message(Opcode, bool),
 }
 
 impl Aside {
@@ -103,6 +104,7 @@ impl Aside {
             let (opcode, bytes) = (frame.opcode, Vec::new());
             self.message = Some(MessageInProgress {
                 opcode,
+                is_deflated: frame.is_deflated,
                 bytes,
                 utf8_bytes: 0,
             });
@@ -145,14 +147,15 @@ impl Aside {
         }
         let message = self.message.as_mut().expect("a data frame has its message");
         message.append(piece, message_bytes_max)?;
-        Ok((frame_is_done && frame.is_final).then_some(Complete::Message(message.opcode)))
+        let complete = Complete::Message(message.opcode, message.is_deflated);
+        Ok((frame_is_done && frame.is_final).then_some(complete))
     }
 
     /// What [`Self::absorb`] said is complete.
     pub(super) fn payload(&self, complete: Complete) -> &[u8] {
         match complete {
             Complete::Control(_) => &self.control,
-            Complete::Message(_) => {
+            Complete::Message(..) => {
                 &self
                     .message
                     .as_ref()
@@ -166,7 +169,7 @@ impl Aside {
     pub(super) fn release(&mut self, complete: Complete) {
         match complete {
             Complete::Control(_) => self.control = Vec::new(),
-            Complete::Message(_) => self.message = None,
+            Complete::Message(..) => self.message = None,
         }
     }
 }
@@ -182,7 +185,7 @@ impl MessageInProgress {
             self.bytes.reserve_exact(room_bytes - self.bytes.len());
         }
         self.bytes.extend_from_slice(piece);
-        if self.opcode == Opcode::Text {
+        if self.opcode == Opcode::Text && !self.is_deflated {
             self.check_utf8()
         } else {
             Ok(())

@@ -13,6 +13,7 @@ use super::header::{self, Frame, Rules};
 use super::mask::apply_mask;
 use super::{Chunk, Item, Opcode, ProtocolError};
 use crate::close;
+use crate::deflate::Inflater;
 
 /// One connection's receiving side. 32 bytes, and nothing on the heap while it idles.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Decoder {
     /// What the last item was borrowed from, to be freed when the next is asked for.
     delivered: Option<Complete>,
     masked: bool,
+    may_deflate: bool,
     ended: bool,
 }
 
@@ -40,7 +42,7 @@ impl Incomplete {
 
 /// Where the payload of a whole item lies.
 enum Found {
-    InChunk(Opcode, Range<usize>),
+    InChunk(Opcode, bool, Range<usize>),
     Aside(Complete),
 }
 
@@ -63,8 +65,17 @@ impl Decoder {
             message_bytes_max,
             delivered: None,
             masked,
+            may_deflate: false,
             ended: false,
         }
+    }
+
+    /// Takes compressed messages too: permessage-deflate (RFC 7692) was agreed on. From then on
+    /// items come from [`Decoder::next_inflating`].
+    #[must_use]
+    pub const fn with_deflate(mut self, agreed: bool) -> Self {
+        self.may_deflate = agreed;
+        self
     }
 
     /// Goes on where another decoder of the same side and limit has stopped.
@@ -100,6 +111,28 @@ impl Decoder {
         &'a mut self,
         chunk: &'a mut Chunk<'_>,
     ) -> Result<Option<Item<'a>>, ProtocolError> {
+        assert!(!self.may_deflate, "compressed messages need an inflater");
+        self.next_item(chunk, None)
+    }
+
+    /// Like [`Decoder::next`], for a connection that may compress: a compressed message comes out
+    /// as what it says, borrowed from the inflater. Its limit holds before and after.
+    ///
+    /// # Errors
+    /// As [`Decoder::next`], and when a message cannot be decompressed.
+    pub fn next_inflating<'a>(
+        &'a mut self,
+        chunk: &'a mut Chunk<'_>,
+        inflater: &'a mut Inflater,
+    ) -> Result<Option<Item<'a>>, ProtocolError> {
+        self.next_item(chunk, Some(inflater))
+    }
+
+    fn next_item<'a>(
+        &'a mut self,
+        chunk: &'a mut Chunk<'_>,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Result<Option<Item<'a>>, ProtocolError> {
         self.release_delivered();
         if self.ended {
             chunk.take(chunk.rest().len());
@@ -114,17 +147,27 @@ impl Decoder {
             aside,
             delivered,
             ended,
+            message_bytes_max,
             ..
         } = self;
-        let (opcode, payload) = match found {
-            Found::InChunk(opcode, range) => (opcode, &chunk.bytes[range]),
+        let (opcode, is_deflated, payload) = match found {
+            Found::InChunk(opcode, is_deflated, range) => {
+                (opcode, is_deflated, &chunk.bytes[range])
+            }
             Found::Aside(complete) => {
                 *delivered = Some(complete);
                 let aside = aside.as_deref().expect("what is complete is there");
-                (complete.opcode(), aside.payload(complete))
+                let (opcode, is_deflated) = complete.kind();
+                (opcode, is_deflated, aside.payload(complete))
             }
         };
-        let item = item(opcode, payload);
+        let payload = match inflater.filter(|_| is_deflated) {
+            Some(inflater) => inflater.inflate(payload, *message_bytes_max),
+            None => Ok(payload),
+        };
+        let item = payload
+            .map_err(ProtocolError::from)
+            .and_then(|payload| item(opcode, payload));
         *ended = matches!(item, Err(_) | Ok(Item::Close(_)));
         item.map(Some)
     }
@@ -145,7 +188,8 @@ impl Decoder {
                     if let Some(mask) = frame.mask {
                         apply_mask(&mut chunk.bytes[range.clone()], mask, 0);
                     }
-                    return Ok(Some(Found::InChunk(frame.opcode, range)));
+                    let found = Found::InChunk(frame.opcode, frame.is_deflated, range);
+                    return Ok(Some(found));
                 }
                 self.aside.get_or_insert_default().begin(frame);
             }
@@ -191,6 +235,7 @@ impl Decoder {
     fn rules(&self) -> Rules {
         Rules {
             masked: self.masked,
+            may_deflate: self.may_deflate,
             message_bytes_max: self.message_bytes_max,
             message_so_far_bytes: self.aside.as_ref().and_then(|it| it.message_so_far_bytes()),
         }
@@ -214,9 +259,11 @@ impl Decoder {
 }
 
 impl Complete {
-    const fn opcode(self) -> Opcode {
+    /// What it is, and whether it is compressed.
+    const fn kind(self) -> (Opcode, bool) {
         match self {
-            Self::Control(opcode) | Self::Message(opcode) => opcode,
+            Self::Control(opcode) => (opcode, false),
+            Self::Message(opcode, is_deflated) => (opcode, is_deflated),
         }
     }
 }

@@ -49,14 +49,32 @@ fn put_header(opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>, out: 
         !opcode.is_control() || payload_bytes <= CONTROL_PAYLOAD_BYTES_MAX,
         "a control frame of {payload_bytes} bytes"
     );
+    let (header, header_bytes) = header(opcode, payload_bytes, mask);
+    out.put_slice(&header[..header_bytes]);
+}
+
+/// The header of an unmasked, final frame, and how long it is; nothing on the heap.
+pub(crate) fn header_of(opcode: Opcode, payload_bytes: usize) -> ([u8; HEADER_BYTES_MAX], usize) {
+    header(opcode, payload_bytes, None)
+}
+
+fn header(
+    opcode: Opcode,
+    payload_bytes: usize,
+    mask: Option<[u8; 4]>,
+) -> ([u8; HEADER_BYTES_MAX], usize) {
     let header = FrameHeader {
         opcode: opcode.into(),
         mask,
         ..FrameHeader::default()
     };
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let mut rest = &mut bytes[..];
     header
-        .format(payload_bytes as u64, &mut out.writer())
-        .expect("memory takes every write");
+        .format(payload_bytes as u64, &mut rest)
+        .expect("14 bytes hold any header");
+    let left = rest.len();
+    (bytes, HEADER_BYTES_MAX - left)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use super::{CONTROL_PAYLOAD_BYTES_MAX, Opcode, ProtocolError};
 pub(super) struct Frame {
     /// What it is.
     pub(super) opcode: Opcode,
+    /// Whether its message is compressed; said by the first frame (RFC 7692, section 6).
+    pub(super) is_deflated: bool,
     /// Whether its message ends with it.
     pub(super) is_final: bool,
     /// What the payload is masked with.
@@ -37,6 +39,8 @@ impl Frame {
 pub(super) struct Rules {
     /// Whether frames are to be masked: those of clients are.
     pub(super) masked: bool,
+    /// Whether messages may be compressed.
+    pub(super) may_deflate: bool,
     /// The longest message.
     pub(super) message_bytes_max: usize,
     /// How many bytes of a fragmented message came before, if there is one.
@@ -56,9 +60,6 @@ pub(super) fn read(bytes: &[u8], rules: Rules) -> Result<Option<(Frame, usize)>,
     };
     let header_bytes = usize::try_from(cursor.position()).expect("the cursor is within the bytes");
 
-    if header.rsv1 || header.rsv2 || header.rsv3 {
-        return Err(ProtocolError::ReservedBits);
-    }
     match (rules.masked, header.mask) {
         (true, None) => return Err(ProtocolError::Unmasked),
         (false, Some(_)) => return Err(ProtocolError::Masked),
@@ -73,6 +74,11 @@ pub(super) fn read(bytes: &[u8], rules: Rules) -> Result<Option<(Frame, usize)>,
         });
     }
     let opcode = opcode(header.opcode)?;
+    let begins_message = matches!(opcode, Opcode::Text | Opcode::Binary);
+    let may_deflate = rules.may_deflate && begins_message;
+    if (header.rsv1 && !may_deflate) || header.rsv2 || header.rsv3 {
+        return Err(ProtocolError::ReservedBits);
+    }
     let payload_bytes = if opcode.is_control() {
         check_control(header.is_final, payload_bytes)?
     } else {
@@ -80,6 +86,7 @@ pub(super) fn read(bytes: &[u8], rules: Rules) -> Result<Option<(Frame, usize)>,
     };
     let frame = Frame {
         opcode,
+        is_deflated: header.rsv1,
         is_final: header.is_final,
         mask: header.mask,
         payload_bytes,

@@ -152,6 +152,7 @@ fn limits_table() {
         MESSAGE_BYTES_MAX,
         HEAD_BYTES_MAX,
         HEAD_LINES_MAX,
+        DEFLATE_BYTES_MIN,
         TOKEN_BYTES_MAX,
         CONTENT_CHARS_MAX,
         RESUME_CHANNELS_MAX,
@@ -189,7 +190,7 @@ fn refusals() {
             "a: b\r\n".repeat(limits::HEAD_LINES_MAX + 1)
         ),
     ] {
-        let head = parse_head(request.as_bytes(), limits::HEAD_BYTES_MAX);
+        let head = parse_head(request.as_bytes(), limits::HEAD_BYTES_MAX, true);
         let Some(Head::Refused { response }) = head else {
             panic!("{request}: {head:?}")
         };

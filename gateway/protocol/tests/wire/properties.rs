@@ -5,6 +5,9 @@
 //!
 //! Invariant: a failure that proptest finds becomes a vector.
 
+use std::borrow::Cow;
+
+use flate2::{Compress, Compression, FlushCompress};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -25,6 +28,8 @@ struct Saying {
     item: SaidItem,
     cuts: Vec<Index>,
     mask: [u8; 4],
+    /// Whether it travels compressed, where it may.
+    deflated: bool,
 }
 
 fn item() -> impl Strategy<Value = SaidItem> {
@@ -39,10 +44,17 @@ fn item() -> impl Strategy<Value = SaidItem> {
 }
 
 fn saying() -> impl Strategy<Value = Saying> {
-    (item(), vec(any::<Index>(), 0..4), any::<[u8; 4]>()).prop_map(|(item, cuts, mask)| Saying {
+    let parts = (
+        item(),
+        vec(any::<Index>(), 0..4),
+        any::<[u8; 4]>(),
+        any::<bool>(),
+    );
+    parts.prop_map(|(item, cuts, mask, deflated)| Saying {
         item,
         cuts,
         mask,
+        deflated,
     })
 }
 
@@ -53,14 +65,29 @@ fn offsets(cuts: &[Index], bytes: usize) -> Vec<usize> {
     offsets
 }
 
+/// As permessage-deflate wants it (RFC 7692, section 7.2.1).
+fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() * 2 + 100);
+    Compress::new(Compression::fast(), false)
+        .compress_vec(payload, &mut out, FlushCompress::Sync)
+        .expect("there is room for it");
+    out.truncate(out.len() - 4);
+    out
+}
+
 /// The frames of a saying, and what they say.
-fn frames(saying: &Saying, wire: &mut Vec<u8>, said: &mut Vec<SaidItem>) {
+fn frames(saying: &Saying, may_deflate: bool, wire: &mut Vec<u8>, said: &mut Vec<SaidItem>) {
     let (opcode, payload) = match &saying.item {
         SaidItem::Text(text) => (Opcode::Text, text.as_bytes()),
         SaidItem::Binary(bytes) => (Opcode::Binary, bytes.as_slice()),
         SaidItem::Ping(bytes) => (Opcode::Ping, bytes.as_slice()),
         SaidItem::Pong(bytes) => (Opcode::Pong, bytes.as_slice()),
         SaidItem::Close(_) => unreachable!("no saying is a close"),
+    };
+    let is_deflated = may_deflate && saying.deflated && !opcode.is_control();
+    let payload = match is_deflated {
+        true => Cow::from(deflated(payload)),
+        false => Cow::from(payload),
     };
     let cuts = if opcode.is_control() {
         vec![]
@@ -82,10 +109,17 @@ fn frames(saying: &Saying, wire: &mut Vec<u8>, said: &mut Vec<SaidItem>) {
         if fragment < cuts.len() {
             frame[0] &= 0x7F;
         }
+        if fragment == 0 && is_deflated {
+            frame[0] |= 0x40;
+        }
         wire.extend(frame);
         start = end;
     }
     said.push(saying.item.clone());
+}
+
+fn decoder(message_bytes_max: usize, deflate: bool) -> Decoder {
+    Decoder::server(message_bytes_max).with_deflate(deflate)
 }
 
 fn id() -> impl Strategy<Value = [u8; 16]> {
@@ -143,13 +177,17 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn cutting_makes_no_difference(sayings in vec(saying(), 0..8), cuts in vec(any::<Index>(), 0..12)) {
+    fn cutting_makes_no_difference(
+        sayings in vec(saying(), 0..8),
+        deflate in any::<bool>(),
+        cuts in vec(any::<Index>(), 0..12),
+    ) {
         let (mut wire, mut said) = (Vec::new(), Vec::new());
         for saying in &sayings {
-            frames(saying, &mut wire, &mut said);
+            frames(saying, deflate, &mut wire, &mut said);
         }
         let cuts = offsets(&cuts, wire.len());
-        let heard = listen(Decoder::server(MESSAGE_BYTES_MAX), &wire, &cuts);
+        let heard = listen(decoder(MESSAGE_BYTES_MAX, deflate), &wire, &cuts);
         prop_assert_eq!(heard, (said, None));
     }
 
@@ -157,33 +195,35 @@ proptest! {
     fn nor_for_bytes_that_mean_nothing(
         mut wire in vec(any::<u8>(), 0..400),
         opcode in 0_u8..16,
+        deflate in any::<bool>(),
         cuts in vec(any::<Index>(), 0..12),
     ) {
         // A plausible start gets further than the first header.
         if let [first, second, ..] = wire.as_mut_slice() {
-            *first = *first & 0x80 | opcode;
+            *first = *first & (0x80 | u8::from(deflate) << 6) | opcode;
             *second |= 0x80;
         }
         let cuts = offsets(&cuts, wire.len());
-        let whole = listen(Decoder::server(200), &wire, &[]);
-        prop_assert_eq!(listen(Decoder::server(200), &wire, &cuts), whole);
+        let whole = listen(decoder(200, deflate), &wire, &[]);
+        prop_assert_eq!(listen(decoder(200, deflate), &wire, &cuts), whole);
     }
 
     #[test]
     fn one_wrong_bit_is_told_alike_however_it_is_cut(
         sayings in vec(saying(), 1..4),
+        deflate in any::<bool>(),
         bit in any::<Index>(),
         cuts in vec(any::<Index>(), 0..12),
     ) {
         let (mut wire, mut said) = (Vec::new(), Vec::new());
         for saying in &sayings {
-            frames(saying, &mut wire, &mut said);
+            frames(saying, deflate, &mut wire, &mut said);
         }
         let bit = bit.index(wire.len() * 8);
         wire[bit / 8] ^= 1 << (bit % 8);
         let cuts = offsets(&cuts, wire.len());
-        let whole = listen(Decoder::server(MESSAGE_BYTES_MAX), &wire, &[]);
-        prop_assert_eq!(listen(Decoder::server(MESSAGE_BYTES_MAX), &wire, &cuts), whole);
+        let whole = listen(decoder(MESSAGE_BYTES_MAX, deflate), &wire, &[]);
+        prop_assert_eq!(listen(decoder(MESSAGE_BYTES_MAX, deflate), &wire, &cuts), whole);
     }
 
     #[test]
@@ -220,8 +260,8 @@ proptest! {
     #[test]
     fn a_head_is_judged_by_itself(head in ".{0,300}", cut in any::<Index>(), follows in vec(any::<u8>(), 0..20)) {
         let head = [head.as_bytes(), b"\r\n\r\n", &follows].concat();
-        let whole = parse_head(&head, 256);
-        let part = parse_head(&head[..cut.index(head.len() + 1)], 256);
+        let whole = parse_head(&head, 256, true);
+        let part = parse_head(&head[..cut.index(head.len() + 1)], 256, true);
         if let (Some(part), Some(whole)) = (&part, &whole) {
             prop_assert_eq!(part, whole);
         }
@@ -233,8 +273,8 @@ proptest! {
         const HEAD: &[u8] = b"GET /gateway?v=1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
             Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        prop_assert_eq!(parse_head(&HEAD[..cut.index(HEAD.len())], 16_384), None);
-        let Some(Head::Upgrade { head_bytes, .. }) = parse_head(&[HEAD, &follows].concat(), 16_384)
+        prop_assert_eq!(parse_head(&HEAD[..cut.index(HEAD.len())], 16_384, true), None);
+        let Some(Head::Upgrade { head_bytes, .. }) = parse_head(&[HEAD, &follows].concat(), 16_384, true)
         else {
             return Err(TestCaseError::fail("not an upgrade"));
         };

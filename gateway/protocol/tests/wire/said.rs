@@ -5,6 +5,7 @@
 //!
 //! Invariant: the same bytes give the same `Said`, however they are cut.
 
+use throng_protocol::deflate::Inflater;
 use throng_protocol::frame::{Chunk, Decoder, Item, ProtocolError};
 
 /// An [`Item`] that outlives its chunk.
@@ -41,12 +42,13 @@ pub(crate) type Said = (Vec<SaidItem>, Option<ProtocolError>);
 pub(crate) fn listen(mut decoder: Decoder, bytes: &[u8], cuts: &[usize]) -> Said {
     let mut bytes = bytes.to_vec();
     let mut said = Vec::new();
+    let mut inflater = Inflater::default();
     let mut start = 0;
     let end = bytes.len();
     for cut in cuts.iter().copied().chain([end]) {
         let mut chunk = Chunk::new(&mut bytes[start..cut]);
         loop {
-            match decoder.next(&mut chunk) {
+            match decoder.next_inflating(&mut chunk, &mut inflater) {
                 Ok(Some(item)) => said.push(item.into()),
                 Ok(None) => break,
                 Err(error) => return (said, Some(error)),

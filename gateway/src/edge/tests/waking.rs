@@ -5,6 +5,7 @@
 //!
 //! Invariant: no time is measured; what is awaited has a limit after which the test has failed.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Desk {
     asked: Receiver<Sender<()>>,
     rounds: Arc<AtomicUsize>,
+    random: RefCell<StdRng>,
 }
 
 impl Services for Desk {
@@ -45,8 +47,12 @@ impl Services for Desk {
         Some(Input::StoreTrouble { error: None })
     }
 
+    /// The shard asks this between its last look at the rings and its sleep. What happens while it
+    /// dawdles here is what could be lost.
     fn has_input(&self) -> bool {
-        !self.asked.is_empty()
+        let has_input = !self.asked.is_empty();
+        dawdle(&mut self.random.borrow_mut());
+        has_input
     }
 
     fn is_busy(&self) -> bool {
@@ -109,6 +115,7 @@ fn serve(
         let desk = Desk {
             asked: asked.clone(),
             rounds: Arc::clone(&counted),
+            random: RefCell::new(StdRng::seed_from_u64(7)),
         };
         (Raw::new(&shared), desk, nobody())
     };

@@ -1,0 +1,61 @@
+//! Which bytes a socket gets whose client agreed to permessage-deflate (RFC 7692).
+//!
+//! It keeps nothing of a socket: whoever drives the shard knows which ones agreed and asks here.
+//! The edge and the simulation drive the same code.
+//!
+//! Invariants: the same bytes asked for twice in a row are compressed once, so a broadcast is,
+//! however many slices it leaves in; bytes that do not become shorter stay as they are.
+
+use bytes::Bytes;
+use throng_protocol::deflate::Deflater;
+
+/// The compressor of one shard.
+#[derive(Debug, Default)]
+pub struct Compression {
+    deflater: Deflater,
+    last: Option<(Bytes, Bytes)>,
+}
+
+impl Compression {
+    /// What leaves in place of these bytes: complete frames, one behind the other, or the
+    /// handshake's response.
+    pub fn of(&mut self, bytes: &Bytes) -> Bytes {
+        if let Some((plain, compressed)) = &self.last
+            && plain.as_ptr() == bytes.as_ptr()
+            && plain.len() == bytes.len()
+        {
+            return compressed.clone();
+        }
+        let compressed = self.deflater.run(bytes).unwrap_or_else(|| bytes.clone());
+        self.last = Some((bytes.clone(), compressed.clone()));
+        compressed
+    }
+
+    /// Lets go of the last bytes. For the end of a round, so that idle memory stays idle.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_protocol::frame::{Opcode, encode_message};
+
+    use super::*;
+
+    #[test]
+    fn a_broadcast_is_compressed_once() {
+        let mut compression = Compression::default();
+        let frame = encode_message(Opcode::Text, &[b'a'; 1_000]);
+        let first = compression.of(&frame);
+        assert!(first.len() < 100, "{} bytes", first.len());
+        assert_eq!(compression.of(&frame.clone()).as_ptr(), first.as_ptr());
+        let short = encode_message(Opcode::Text, b"short");
+        assert_eq!(compression.of(&short).as_ptr(), short.as_ptr());
+        assert_ne!(
+            compression.of(&frame).as_ptr(),
+            first.as_ptr(),
+            "only the last is kept"
+        );
+    }
+}
