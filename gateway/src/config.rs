@@ -423,8 +423,8 @@ impl Limits {
         let fits = backlog >= (64 << 10) + 2 * frame;
         require(fits, "limits.backlog_bytes_max", backlog, allowed)?;
         let backlogs = self.backlogs_bytes_max as u64;
-        let allowed = "it must hold four backlogs";
-        let fits = backlogs >= 4 * backlog;
+        let allowed = "it must hold the backlog of one socket";
+        let fits = backlogs >= backlog;
         require(fits, "limits.backlogs_bytes_max", backlogs, allowed)?;
         let commit = self.commit_bytes_max as u64;
         let allowed = "one of the largest messages is the least, 256 MiB the most";
@@ -499,6 +499,10 @@ mod tests {
         check(
             "[limits]\nbacklog_bytes_max = 1000",
             Some("limits.backlog_bytes_max"),
+        );
+        check(
+            "[limits]\nbacklogs_bytes_max = 200000",
+            Some("limits.backlogs_bytes_max"),
         );
         check(
             "[limits.search]\ncount = 1\nwindow_s = 0",
