@@ -24,7 +24,7 @@ use crate::swarm::crowd::Crowd;
 use crate::swarm::links::Link;
 use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::people::Phase;
-use crate::swarm::speech::{Speech, Spoken, everyone, lost, speak, text};
+use crate::swarm::speech::{Speech, Spoken, drain, everyone, lost, speak, text};
 
 const MS: u64 = 1_000_000;
 /// With `--drop`, one client in so many keeps its connection and talks.
@@ -145,7 +145,10 @@ fn measure(args: &StormArgs) -> Result<StormReport, BenchError> {
         ..StormReport::default()
     };
     crowd.hurry(args.return_rate);
+    let acked = crowd.people.talk.acked_count();
     come_back(args, &mut crowd, shared, &mut report)?;
+    drain(&mut crowd)?;
+    report.acked_meanwhile = crowd.people.talk.acked_count() - acked;
     report.after = talk(&mut crowd)?;
     conclude(&crowd, &mut report);
     Ok(report)
@@ -170,7 +173,6 @@ fn come_back(
     report: &mut StormReport,
 ) -> Result<(), BenchError> {
     let begun_s = crowd.clock().seconds();
-    let acked = crowd.people.talk.acked_count();
     let mut cut_s = None;
     let mut up_s = None;
     if args.drop {
@@ -205,7 +207,6 @@ fn come_back(
         {
             report.outage_s = up_s - cut_s;
             report.reconnect_s = now_s - up_s;
-            report.acked_meanwhile = crowd.people.talk.acked_count() - acked;
             return Ok(());
         }
         if now_s - begun_s > args.return_timeout.as_secs_f64() {

@@ -173,7 +173,10 @@ pub fn speak(
 }
 
 /// Waits until nothing is missing, or nothing moves.
-fn drain(crowd: &mut Crowd) -> Result<(), BenchError> {
+///
+/// # Errors
+/// When a ring fails.
+pub fn drain(crowd: &mut Crowd) -> Result<(), BenchError> {
     let mut moved = (crowd.clock().now_ns(), 0);
     let mut counted_ns = 0;
     loop {
