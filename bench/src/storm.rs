@@ -81,6 +81,8 @@ pub struct StormReport {
     pub cut: u64,
     /// Acknowledged messages that were sent while clients were away.
     pub acked_meanwhile: u64,
+    /// Messages whose connection went before their answer came.
+    pub unanswered: u64,
     /// Subscriptions that were told to fetch anew instead.
     pub resyncs: u64,
     /// From dial to live, first and later ones together.
@@ -148,6 +150,7 @@ fn measure(args: &StormArgs) -> Result<StormReport, BenchError> {
     let acked = crowd.people.talk.acked_count();
     come_back(args, &mut crowd, shared, &mut report)?;
     drain(&mut crowd)?;
+    report.unanswered = crowd.people.talk.abandon();
     report.acked_meanwhile = crowd.people.talk.acked_count() - acked;
     report.after = talk(&mut crowd)?;
     conclude(&crowd, &mut report);
@@ -249,8 +252,8 @@ impl fmt::Display for StormReport {
         let latency = &self.handshake_latency_us;
         writeln!(
             f,
-            "handshake us: p50 {} p99 {} max {}; {} messages acknowledged meanwhile",
-            latency.p50, latency.p99, latency.max, self.acked_meanwhile
+            "handshake us: p50 {} p99 {} max {}; {} messages acknowledged meanwhile, {} never answered",
+            latency.p50, latency.p99, latency.max, self.acked_meanwhile, self.unanswered
         )?;
         writeln!(
             f,

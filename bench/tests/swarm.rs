@@ -332,4 +332,5 @@ fn a_server_that_is_not_there_is_said_clearly() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("0 of 1 clients"), "{said}");
+    assert!(said.contains("connection refused"), "{said}");
 }

@@ -41,6 +41,7 @@ pub struct Talk {
     said: Vec<Said>,
     heads: HashMap<u128, u64>,
     acked: u64,
+    abandoned: u64,
     refused: BTreeMap<&'static str, u64>,
     ack_us: Histogram<u64>,
     delivery_us: Histogram<u64>,
@@ -60,6 +61,7 @@ impl Talk {
             said: Vec::new(),
             heads: HashMap::new(),
             acked: 0,
+            abandoned: 0,
             refused: BTreeMap::new(),
             ack_us: latencies(),
             delivery_us: latencies(),
@@ -112,6 +114,14 @@ impl Talk {
         }
     }
 
+    /// What has no answer by now gets none: its connection is gone. Says how many.
+    pub fn abandon(&mut self) -> u64 {
+        let open = self.said.iter_mut().filter(|said| !said.is_answered);
+        let abandoned = open.map(|said| said.is_answered = true).count() as u64;
+        self.abandoned += abandoned;
+        abandoned
+    }
+
     /// Latencies are counted anew from here on.
     pub fn restart_latencies(&mut self) {
         self.ack_us.reset();
@@ -145,7 +155,7 @@ impl Talk {
     /// Messages without an answer.
     #[must_use]
     pub fn unanswered(&self) -> u64 {
-        self.sent() - self.acked - self.refused.values().sum::<u64>()
+        self.sent() - self.acked - self.abandoned - self.refused.values().sum::<u64>()
     }
 
     /// Due time to acknowledgement, microseconds.
@@ -200,6 +210,8 @@ mod tests {
             (talk.sent(), talk.acked_count(), talk.unanswered()),
             (300, 1, 298)
         );
+        assert_eq!((talk.abandon(), talk.unanswered()), (298, 0));
+        talk.acked(&text(nonces[2]), 50, 0);
         assert_eq!((talk.head(7), talk.head(8)), (40, 0));
         assert_eq!(talk.delivery_us().len(), 1);
         assert_eq!(talk.delivery_us().max(), 2_000);

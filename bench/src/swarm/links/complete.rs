@@ -74,9 +74,9 @@ impl Links {
         let state = &mut self.states[link.place()];
         assert!(state.is(Bit::Dialling), "it was being dialled");
         state.set(Bit::Dialling, false);
-        if result < 0 {
-            self.end(link, End::Dial(-result));
-            return self.settle(link);
+        if result < 0 && !state.is(Bit::Ending) {
+            state.set(Bit::Ending, true);
+            self.ends.insert(link, End::Dial(-result));
         }
         if state.is(Bit::Ending) {
             return self.settle(link);
