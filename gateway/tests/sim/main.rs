@@ -39,7 +39,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use counts::Counts;
+use counts::{Counts, Happening};
 use plan::Plan;
 use world::World;
 
@@ -130,7 +130,9 @@ fn seeds() {
     }
     let seeds = number("THRONG_SIM_SEEDS").unwrap_or(SEEDS);
     let counts = run_seeds(seeds);
-    let missing = counts.missing();
+    // Most commits of the seeds are too small to be torn; a story of its own tears some.
+    let mut missing = counts.missing();
+    missing.retain(|happening| *happening != Happening::TornTail);
     assert!(
         seeds < SEEDS || missing.is_empty(),
         "none of the seeds did this: {missing:?}"

@@ -185,6 +185,26 @@ fn what_was_acknowledged_survives_a_power_cut_right_after() {
 }
 
 #[test]
+fn a_commit_that_a_power_cut_has_torn_is_cleared() {
+    let mut torn = 0;
+    for seed in 0..40 {
+        check(Plan::calm(seed), |world| {
+            let (_, writer, channel) = pair(world);
+            write(world, writer, channel, 1);
+            // The first of these is a commit of its own; the others gather behind it and are one.
+            for _ in 0..60 {
+                world.send_new_to(writer, channel);
+            }
+            let changes = 1 + seed % 6;
+            world.fault(Fault::PowerCutInWrite { changes });
+            until_acknowledged(world, writer);
+            torn += world.counts.of(Happening::TornTail);
+        });
+    }
+    assert!(torn >= 3, "{torn} torn commits");
+}
+
+#[test]
 fn a_message_sent_again_after_a_crash_is_stored_once() {
     for moment in 0..60 {
         check(Plan::calm(7), |world| {
