@@ -349,19 +349,18 @@ impl Sessions {
         conn: ConnId,
         heard: HeardId,
     ) -> Option<Subscription> {
-        let Self {
-            places,
-            subscriptions,
-        } = self;
-        let session = places.get_mut(conn.index)?;
-        if session.generation != conn.generation {
-            return None;
-        }
-        subscriptions.remove(&mut session.subscriptions, heard)
+        let (subscriptions, list) = self.list_of(conn)?;
+        subscriptions.remove(list, heard)
     }
 
     /// Takes any subscription out of the session, until none is left.
     pub(crate) fn pop_subscription(&mut self, conn: ConnId) -> Option<Subscription> {
+        let (subscriptions, list) = self.list_of(conn)?;
+        subscriptions.pop(list)
+    }
+
+    /// The session's list, and what the lists of all sessions lie in.
+    fn list_of(&mut self, conn: ConnId) -> Option<(&mut Subscriptions, &mut List)> {
         let Self {
             places,
             subscriptions,
@@ -370,7 +369,7 @@ impl Sessions {
         if session.generation != conn.generation {
             return None;
         }
-        subscriptions.pop(&mut session.subscriptions)
+        Some((subscriptions, &mut session.subscriptions))
     }
 }
 
