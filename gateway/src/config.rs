@@ -47,7 +47,7 @@ pub struct Config {
 }
 
 /// How sockets are served.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sockets {
     /// How a shard hears of what arrives.
@@ -55,6 +55,9 @@ pub struct Sockets {
     /// Sockets per io_uring, 0 = as many as the descriptor limit allows. A shard opens as many of
     /// them as it needs; few are faster than many.
     pub ring_places: u32,
+    /// How long arrivals may wait to be taken together while a shard has more than 10,000 connections
+    /// that each say a little, in microseconds, 10,000 at most; 0 = each wakes its shard.
+    pub gather_us_max: u32,
 }
 
 /// How a shard hears of what arrives on a socket.
@@ -192,6 +195,16 @@ impl Default for Config {
     }
 }
 
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            mode: ReceiveMode::default(),
+            ring_places: 0,
+            gather_us_max: 500,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -309,6 +322,9 @@ impl Config {
             heartbeat,
             "5 to 600 are allowed",
         )?;
+        let gather_us = u64::from(self.sockets.gather_us_max);
+        let (name, allowed) = ("sockets.gather_us_max", "0 to 10000 are allowed");
+        require(gather_us <= 10_000, name, gather_us, allowed)?;
         let days = u64::from(self.token_days);
         require(days >= 1, "token_days", days, "1 day is the least")
     }

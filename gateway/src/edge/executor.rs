@@ -22,6 +22,7 @@ use socket2::Socket;
 use super::admission::Admission;
 use super::clock::NodeClock;
 use super::error::EdgeError;
+use super::gathering::Gathering;
 use super::http::TakeOver;
 use super::listen;
 use super::memory::{MemoryGate, MemoryWatch, connections_that_fit};
@@ -363,6 +364,7 @@ where
         drain,
         drain_ms_max: settings.drain_ms_max,
         compression: Compression::default(),
+        gathering: Gathering::new(settings.gather_us_max, settings.gather_sessions_min),
         tick_ms: settings.tick_ms,
     };
     pump.run().await

@@ -14,6 +14,7 @@ mod config_file;
 mod echo_server;
 mod error;
 mod executor;
+mod gathering;
 mod http;
 mod inbox;
 mod journal;

@@ -482,6 +482,7 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
         connections_max: config.connections_max,
         memory_reserve_bytes: config.memory_reserve_bytes,
         ring_places: config.sockets.ring_places,
+        gather_us_max: config.sockets.gather_us_max,
         backlog_bytes_max: config.limits.backlog_bytes_max,
         backlogs_bytes_max: config.limits.backlogs_bytes_max,
         drain_ms_max: u64::from(config.drain_s) * 1_000 + LINGER_MS,

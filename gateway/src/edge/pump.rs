@@ -16,6 +16,7 @@ use glommio::timer::Timer;
 use super::clock::NodeClock;
 use super::error::EdgeError;
 use super::executor::Drain;
+use super::gathering::Gathering;
 use super::operation::Completion;
 use super::sockets::{Happened, Sockets};
 use super::wake::{Bell, Sleeper};
@@ -94,6 +95,7 @@ pub(super) struct Pump<A, S> {
     pub(super) drain: Drain,
     pub(super) drain_ms_max: u64,
     pub(super) compression: Compression,
+    pub(super) gathering: Gathering,
     pub(super) tick_ms: u64,
 }
 
@@ -130,6 +132,9 @@ impl<A: Application, S: Services> Pump<A, S> {
             }
             if worked {
                 self.let_others_run(now_ms, &mut rhythm).await;
+            } else if let Some(rest) = self.rest(&rhythm) {
+                self.sleeper.rest(rest).await;
+                rhythm.looked_ms = now_ms;
             } else {
                 self.sleep(now_ms, &mut rhythm).await;
             }
@@ -173,6 +178,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         self.sockets
             .turn(&mut rhythm.completions, COMPLETIONS_PER_TURN_MAX)?;
         let mut worked = !rhythm.completions.is_empty();
+        self.gathering.heard(now_ms, rhythm.completions.len());
         let mut completions = std::mem::take(&mut rhythm.completions);
         for completion in completions.drain(..) {
             let happened = self.sockets.complete(completion, now_ms);
@@ -307,6 +313,12 @@ impl<A: Application, S: Services> Pump<A, S> {
         } else {
             glommio::executor().yield_now().await;
         }
+    }
+
+    /// How long to leave arrivals where they are, if nothing that the shard itself has to do waits.
+    fn rest(&self, rhythm: &Rhythm) -> Option<Duration> {
+        let is_free = !rhythm.again && !self.sockets.has_plans() && !self.services.has_input();
+        self.gathering.rest(self.sockets.live()).filter(|_| is_free)
     }
 
     async fn sleep(&mut self, now_ms: u64, rhythm: &mut Rhythm) {

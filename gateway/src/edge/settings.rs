@@ -30,6 +30,11 @@ pub struct EdgeSettings {
     pub memory_reserve_bytes: u64,
     /// Sockets per ring; 0 = as many as the descriptor limit allows, or as are needed.
     pub ring_places: u32,
+    /// How long arrivals may wait to be taken together while very many sessions each say a little,
+    /// in microseconds; 0 = each wakes its shard.
+    pub gather_us_max: u32,
+    /// Connections of a shard from which on that is done.
+    pub gather_sessions_min: u32,
     /// Completions that a ring holds, 16 bytes each; more are kept by the kernel, only slower.
     pub completions: u32,
     /// What may wait for one socket that is slow to take it; up to four times that when the server
@@ -71,6 +76,8 @@ impl EdgeSettings {
             refusals_max: 256,
             memory_reserve_bytes: 0,
             ring_places: 0,
+            gather_us_max: 500,
+            gather_sessions_min: 10_000,
             completions: 4_096,
             backlog_bytes_max: 256 << 10,
             backlogs_bytes_max: 512 << 20,

@@ -196,10 +196,12 @@ impl Sockets {
 
     /// Whether a round would find something to do.
     pub(super) fn has_work(&mut self) -> bool {
-        !self.due.is_empty()
-            || !self.starved.is_empty()
-            || !self.happened.is_empty()
-            || self.rings.has_work()
+        self.has_plans() || self.rings.has_work()
+    }
+
+    /// Whether a round would find something to do that no completion tells it to.
+    pub(super) fn has_plans(&self) -> bool {
+        !self.due.is_empty() || !self.starved.is_empty() || !self.happened.is_empty()
     }
 
     /// Whether more sends are due than one round starts.

@@ -147,6 +147,19 @@ impl Sleeper {
         }
     }
 
+    /// Waits until the time is over or the bell rings; whatever else happens waits too.
+    pub(super) async fn rest(&mut self, time: Duration) {
+        let mut timer = Timer::new(time);
+        std::future::poll_fn(|context| {
+            *self.bell.waiting.borrow_mut() = Some(context.waker().clone());
+            if self.bell.rung.get() {
+                return Poll::Ready(());
+            }
+            Pin::new(&mut timer).poll(context).map(drop)
+        })
+        .await;
+    }
+
     /// Ready with whether the timer has fired. A read that is not over stays for the next sleep.
     fn poll_sleep(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> Poll<bool> {
         *self.bell.waiting.borrow_mut() = Some(context.waker().clone());

@@ -102,6 +102,7 @@ fn ping_again_and_again(seed: u64, address: SocketAddr) {
 fn serve(
     mode: crate::config::ReceiveMode,
     tick_ms: u64,
+    gather_us_max: u32,
     test: impl FnOnce(SocketAddr, &ShardWaker, &Sender<Sender<()>>, &Seen, &AtomicUsize),
 ) {
     let (ask, asked) = bounded(THREADS);
@@ -109,6 +110,7 @@ fn serve(
     let change = |settings: &mut EdgeSettings| {
         (settings.ring_places, settings.refusals_max) = (8, 2);
         settings.tick_ms = tick_ms;
+        (settings.gather_us_max, settings.gather_sessions_min) = (gather_us_max, 0);
     };
     let (shared, counted) = (Arc::clone(&seen), Arc::clone(&rounds));
     let parts = move || {
@@ -127,7 +129,7 @@ fn serve(
 #[test]
 fn no_wake_up_is_lost_between_the_last_look_and_the_sleep() {
     for mode in MODES {
-        serve(mode, 3_600_000, |address, waker, ask, _, _| {
+        serve(mode, 3_600_000, 0, |address, waker, ask, _, _| {
             std::thread::scope(|scope| {
                 for seed in 0..THREADS {
                     scope.spawn(move || ask_again_and_again(seed as u64, ask, waker));
@@ -139,9 +141,23 @@ fn no_wake_up_is_lost_between_the_last_look_and_the_sleep() {
 }
 
 #[test]
+fn who_is_gathered_is_answered_too() {
+    for mode in MODES {
+        serve(mode, 3_600_000, 300, |address, waker, ask, _, _| {
+            std::thread::scope(|scope| {
+                for seed in 0..THREADS {
+                    scope.spawn(move || ask_again_and_again(seed as u64, ask, waker));
+                    scope.spawn(move || ping_again_and_again(200 + seed as u64, address));
+                }
+            });
+        });
+    }
+}
+
+#[test]
 fn nothing_is_slept_through_when_only_one_thing_happens_at_a_time() {
     for mode in MODES {
-        serve(mode, 3_600_000, |address, waker, ask, _, _| {
+        serve(mode, 3_600_000, 0, |address, waker, ask, _, _| {
             ask_again_and_again(1, ask, waker);
             ping_again_and_again(2, address);
         });
@@ -151,7 +167,7 @@ fn nothing_is_slept_through_when_only_one_thing_happens_at_a_time() {
 #[test]
 fn an_idle_shard_wakes_for_nothing_but_its_tick() {
     for mode in MODES {
-        serve(mode, 20, |address, _, _, seen, rounds| {
+        serve(mode, 20, 500, |address, _, _, seen, rounds| {
             let mut streams: Vec<_> = (0..50).map(|_| connect(address)).collect();
             for stream in &mut streams {
                 super::streams::check_echo(stream, b"in");
