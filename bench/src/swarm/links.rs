@@ -119,6 +119,8 @@ enum Bit {
     Waiting = 1 << 6,
     Ending = 1 << 7,
     Closing = 1 << 8,
+    /// Nothing is received: what arrives waits in the kernel.
+    Deaf = 1 << 9,
 }
 
 impl State {
@@ -241,6 +243,23 @@ impl Links {
     #[must_use]
     pub fn is_sending(&self, link: Link) -> bool {
         self.states[link.place()].is(Bit::Sending)
+    }
+
+    /// Whether a connection's bytes are left in the kernel from now on, until it listens again or is
+    /// over. Nothing happens on a connection that is not up.
+    ///
+    /// # Panics
+    /// With [`Receiving::Multishot`]: a receive that goes on cannot wait.
+    pub fn deafen(&mut self, link: Link, is_deaf: bool) {
+        assert_eq!(self.settings.receiving, Receiving::Dense, "deaf ones poll");
+        let state = &mut self.states[link.place()];
+        if !state.is(Bit::Up) || state.is(Bit::Ending) {
+            return;
+        }
+        state.set(Bit::Deaf, is_deaf);
+        if !is_deaf && !state.is(Bit::Receiving) {
+            self.receive(link);
+        }
     }
 
     /// Ends a connection; `Ended` follows. Nothing happens when there is none.
