@@ -91,6 +91,9 @@ pub struct SoakArgs {
     /// Sessions that lose their connection, a second, and come back.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     churn: u32,
+    /// The longest that one of them stays away; most stay for an eighth of it.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    away: Duration,
     /// Sessions that read slowly; at most one in four.
     #[arg(long, default_value_t = 8)]
     slow: u32,
@@ -150,9 +153,9 @@ fn measure(args: &SoakArgs) -> Result<SoakReport, BenchError> {
     let sampler = Sampler::start(subject.clone(), args.every);
     let malformed = Malformed::start(target, args.malformed, args.seed);
     let (from_s, to_s) = load(args, &mut crowd, &subject.live, &mut report)?;
+    report.samples = sampler.stop();
     malformed.end();
     calm(args, &mut crowd, &mut report)?;
-    report.samples = sampler.stop();
     while !malformed.is_finished() {
         crowd
             .turn(10 * MS)
@@ -191,7 +194,7 @@ fn load(
         .unwrap_or(args.connections)
         .min(args.connections);
     let mut chatter = Chatter::new(args.rate, senders, shared, args.seed, begun_ns);
-    let mut churn = Churn::new(args.churn, args.connections, args.seed, begun_ns);
+    let mut churn = Churn::new(args.churn, args.away, args.connections, args.seed, begun_ns);
     let mut slow = Slow::new(crowd, shared, args.slow_rate, args.seed);
     let seconds = usize::try_from(args.duration.as_secs()).unwrap_or(usize::MAX);
     let progress = Progress::new("soaking", seconds.max(1));

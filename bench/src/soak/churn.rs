@@ -5,6 +5,8 @@
 //! Invariants: who leaves how and for how long is drawn from one seed; slow readers are left alone,
 //! since the server is to drop them.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -21,10 +23,8 @@ const GOODBYE_ONE_IN: u32 = 4;
 const SUBSCRIBES_ONE_IN: u32 = 3;
 /// One in so many stays away for long.
 const LONG_ONE_IN: u32 = 20;
-/// How long most are away, milliseconds.
-const SHORT_MS: std::ops::Range<u64> = 0..4_000;
-/// How long some are away, milliseconds.
-const LONG_MS: std::ops::Range<u64> = 10_000..30_000;
+/// The others stay away for at most this part of the longest time.
+const SHORT_PART: u64 = 8;
 
 /// Who left.
 #[derive(Clone, Copy, Default, Debug)]
@@ -39,16 +39,18 @@ pub(super) struct Departures {
 pub(super) struct Churn {
     pace: Pace,
     clients: u32,
+    away_ms: u64,
     random: StdRng,
     departures: Departures,
 }
 
 impl Churn {
-    /// So many of these clients a second.
-    pub(super) fn new(rate: u32, clients: u32, seed: u64, now_ns: u64) -> Self {
+    /// So many of these clients a second, each away for so long at most.
+    pub(super) fn new(rate: u32, away: Duration, clients: u32, seed: u64, now_ns: u64) -> Self {
         Self {
             pace: Pace::new(rate, now_ns),
             clients,
+            away_ms: u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
             random: StdRng::seed_from_u64(seed),
             departures: Departures::default(),
         }
@@ -81,11 +83,8 @@ impl Churn {
     fn draw(&mut self) -> Departure {
         let mut one_in = |number: u32| self.random.random_range(0..number) == 0;
         let (says_goodbye, subscribes) = (one_in(GOODBYE_ONE_IN), one_in(SUBSCRIBES_ONE_IN));
-        let pause_ms = if one_in(LONG_ONE_IN) {
-            LONG_MS
-        } else {
-            SHORT_MS
-        };
+        let part = if one_in(LONG_ONE_IN) { 1 } else { SHORT_PART };
+        let pause_ms = 0..=self.away_ms / part;
         Departure {
             pause_ms: self.random.random_range(pause_ms),
             says_goodbye,

@@ -113,7 +113,9 @@ impl People {
         self.tally.events += 1;
         if let Some(created) = scan::created(text) {
             self.tally.message_frame_bytes = frame.bytes;
-            if let Some(nonce) = created.nonce {
+            if let Some(nonce) = created.nonce
+                && !self.manners.is_slow(link)
+            {
                 self.talk.delivered(nonce, now_ns);
             }
             let channel = self.channel(created.channel);
