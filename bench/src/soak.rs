@@ -7,10 +7,12 @@
 //! Invariants: the load follows the plan, whatever the server answers; every delivery is checked
 //! against its session's last, across each reconnect; everything random follows from one seed.
 
+mod answer;
 mod chatter;
 mod churn;
 mod descriptors;
 mod health;
+mod load;
 mod malformed;
 mod offence;
 mod pace;
@@ -22,7 +24,7 @@ mod trend;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
@@ -32,7 +34,6 @@ use crate::clock::pause;
 use crate::error::BenchError;
 use crate::files;
 use crate::idle::hold;
-use crate::progress::Progress;
 use crate::report::Latency;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::links::{Link, Receiving};
@@ -40,11 +41,9 @@ use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::speech::{Speech, drain, everyone, speak};
 use crate::target::Target;
 use chatter::Chatter;
-use churn::Churn;
 use malformed::Malformed;
 pub use report::SoakReport;
 use samples::{Sample, Sampler, Subject};
-use slow::Slow;
 
 const MS: u64 = 1_000_000;
 /// How long everybody talks in the end, when all are back.
@@ -55,8 +54,6 @@ const AFTER_BYTES: usize = 64;
 const LOOK: Duration = Duration::from_millis(500);
 /// So few closed connections that are remembered do not matter.
 const LINGERING_MAX: i64 = 500;
-/// Part of the load that is the warm-up, where nobody says how long.
-const WARM_UP_ONE_IN: u32 = 5;
 
 /// Mixed chat for long, with disconnects, slow readers and malformed peers.
 #[derive(Args, Debug)]
@@ -152,7 +149,7 @@ fn measure(args: &SoakArgs) -> Result<SoakReport, BenchError> {
     report.come = subject.now();
     let sampler = Sampler::start(subject.clone(), args.every);
     let malformed = Malformed::start(target, args.malformed, args.seed);
-    let (from_s, to_s) = load(args, &mut crowd, &subject.live, &mut report)?;
+    let (from_s, to_s) = load::run(args, &mut crowd, &subject.live, &mut report)?;
     report.samples = sampler.stop();
     malformed.end();
     calm(args, &mut crowd, &mut report)?;
@@ -177,50 +174,6 @@ fn slow_from(connections: u32, slow: u32) -> u32 {
         return u32::MAX;
     }
     4 * fours.saturating_sub(slow)
-}
-
-/// Everything at once, for as long as asked for; says from when to when, seconds.
-fn load(
-    args: &SoakArgs,
-    crowd: &mut Crowd,
-    live: &AtomicU64,
-    report: &mut SoakReport,
-) -> Result<(f64, f64), BenchError> {
-    let shared = everyone(crowd, args.connections);
-    let clock = crowd.clock();
-    let begun_ns = clock.now_ns();
-    let senders = args
-        .senders
-        .unwrap_or(args.connections)
-        .min(args.connections);
-    let mut chatter = Chatter::new(args.rate, senders, shared, args.seed, begun_ns);
-    let mut churn = Churn::new(args.churn, args.away, args.connections, args.seed, begun_ns);
-    let mut slow = Slow::new(crowd, shared, args.slow_rate, args.seed);
-    let seconds = usize::try_from(args.duration.as_secs()).unwrap_or(usize::MAX);
-    let progress = Progress::new("soaking", seconds.max(1));
-    let from_s = clock.seconds();
-    let until_s = from_s + args.duration.as_secs_f64();
-    while clock.seconds() < until_s {
-        let now_ns = clock.now_ns();
-        chatter.turn(crowd, now_ns);
-        churn.turn(crowd, now_ns);
-        slow.turn(crowd, now_ns);
-        crowd.turn(MS / 4).map_err(system("soaking"))?;
-        live.store(crowd.live(), Ordering::Relaxed);
-        progress.set((now_ns - begun_ns) / (1_000 * MS));
-    }
-    slow.end(crowd);
-    let to_s = clock.seconds();
-    report.load_s = to_s - from_s;
-    let warm_up = args.warm_up.unwrap_or(args.duration / WARM_UP_ONE_IN);
-    report.warm_up_s = warm_up.as_secs_f64();
-    report.skipped = chatter.skipped();
-    report.generator_late_us = Latency::from(chatter.late_us());
-    report.disconnects = churn.departures().all;
-    report.goodbyes = churn.departures().goodbyes;
-    report.slow = slow.count();
-    report.slow_stalls = slow.stalls();
-    Ok((from_s, to_s))
 }
 
 /// All come back, have what they are due, and talk a last time.

@@ -332,37 +332,14 @@ fn who_was_cut_comes_back_and_has_missed_nothing() {
 #[test]
 fn a_soak_loses_nothing_among_those_who_misbehave() {
     let (folder, server) = stage(200);
-    let (status, report) = bench(
-        folder.path(),
-        &server.target,
-        &[
-            "soak",
-            "--connections",
-            "200",
-            "--duration",
-            "6s",
-            "--every",
-            "500ms",
-            "--rate",
-            "100",
-            "--churn",
-            "20",
-            "--away",
-            "2s",
-            "--slow",
-            "8",
-            "--slow-rate",
-            "400",
-            "--malformed",
-            "12",
-            "--grace",
-            "20s",
-            "--tokens",
-            &tokens(folder.path()),
-            "--pid",
-            &server.pid(),
-        ],
-    );
+    let (tokens, pid) = (tokens(folder.path()), server.pid());
+    let options = "soak --connections 200 --duration 6s --every 500ms --rate 100 --churn 20 --away 2s \
+        --slow 8 --slow-rate 400 --malformed 12 --grace 20s";
+    let options = options.split_whitespace();
+    let args: Vec<&str> = options
+        .chain(["--tokens", &tokens, "--pid", &pid])
+        .collect();
+    let (status, report) = bench(folder.path(), &server.target, &args);
     assert!(status.success(), "{status}: {report}");
     assert_eq!(report["connections"], 200);
     for name in [
@@ -400,33 +377,21 @@ fn a_soak_loses_nothing_among_those_who_misbehave() {
     }
     assert!(number(&report, "resumes") >= number(&report, "disconnects"));
     let samples = report["samples"].as_array().expect("samples");
-    assert!(samples.iter().all(|sample| sample["rss_bytes"].as_i64() > Some(0)));
+    assert!(
+        samples
+            .iter()
+            .all(|sample| sample["rss_bytes"].as_i64() > Some(0))
+    );
 }
 
 #[test]
 fn a_soak_whose_messages_are_refused_is_not_clean() {
     let (folder, server) = stage_with(40, TACITURN);
-    let (status, report) = bench(
-        folder.path(),
-        &server.target,
-        &[
-            "soak",
-            "--connections",
-            "40",
-            "--duration",
-            "2s",
-            "--rate",
-            "100",
-            "--churn",
-            "0",
-            "--slow",
-            "0",
-            "--malformed",
-            "0",
-            "--tokens",
-            &tokens(folder.path()),
-        ],
-    );
+    let tokens = tokens(folder.path());
+    let options = "soak --connections 40 --duration 2s --rate 100 --churn 0 --slow 0 --malformed 0";
+    let options = options.split_whitespace();
+    let args: Vec<&str> = options.chain(["--tokens", &tokens]).collect();
+    let (status, report) = bench(folder.path(), &server.target, &args);
     assert_eq!(status.code(), Some(1), "{report}");
     assert!(report["refused"]["RATE_LIMITED"].as_u64() > Some(0));
     assert!(report["is_leaking"].is_boolean() && report["rss_bytes_first"].is_null());

@@ -21,7 +21,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use super::offence::{ALL, Answer, Offence, answer};
+use super::answer::{Answer, answer};
+use super::offence::{ALL, Offence};
 use super::pace::Pace;
 use crate::clock::{Clock, pause};
 use crate::target::Target;

@@ -248,3 +248,76 @@ impl fmt::Display for SoakReport {
         super::text::write(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_s: f64, mib: i64, fds: u32, sessions: u64) -> Sample {
+        let mut sample = Sample {
+            at_s,
+            rss_bytes: mib << 20,
+            anonymous_bytes: mib << 20,
+            server_sessions: Some(sessions),
+            server_connections: Some(sessions),
+            ..Sample::default()
+        };
+        sample.fds.others = fds;
+        sample
+    }
+
+    /// A load of 20 minutes in which memory grows by so many MiB a minute.
+    fn soaked(growth: i64) -> SoakReport {
+        let mib = |minute: i64| 100 + growth * minute;
+        let samples = (0..20_u8).map(|n| sample(f64::from(n) * 60.0, mib(n.into()), 9, 4));
+        let mut report = SoakReport {
+            connections: 4,
+            load_s: 1_200.0,
+            warm_up_s: 240.0,
+            before: sample(0.0, 90, 7, 0),
+            come: sample(0.0, 95, 9, 4),
+            samples: samples.collect(),
+            ..SoakReport::default()
+        };
+        report.memory(0.0, 1_200.0, true);
+        report
+    }
+
+    #[test]
+    fn memory_that_grows_is_not_clean() {
+        for (growth, is_flat) in [(0, true), (4, false)] {
+            let mut report = soaked(growth);
+            report.left(sample(1_300.0, 90, 9, 0), true);
+            assert_eq!(report.is_memory_flat, Some(is_flat));
+            assert_eq!(report.is_clean(), is_flat, "{report}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_behind_is_not_clean() {
+        for (fds, sessions, is_leaking) in [(9, 0, false), (30, 0, true), (9, 30, true)] {
+            let mut report = soaked(0);
+            report.left(sample(1_300.0, 90, fds, sessions), true);
+            assert_eq!(report.is_leaking, Some(is_leaking), "{fds} {sessions}");
+            assert_eq!(report.is_clean(), !is_leaking, "{report}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_or_dropped_is_not_clean() {
+        for spoil in [
+            (|report| report.lost = 1) as fn(&mut SoakReport),
+            |report| report.duplicated = 1,
+            |report| report.out_of_order = 1,
+            |report| report.dropped = 1,
+            |report| report.missing = 1,
+            |report| report.malformed_unanswered = 1,
+            |report| report.malformed_answered_otherwise = 1,
+        ] {
+            let mut report = soaked(0);
+            assert!(report.is_clean());
+            spoil(&mut report);
+            assert!(!report.is_clean(), "{report}");
+        }
+    }
+}
