@@ -388,7 +388,7 @@ fn a_soak_loses_nothing_among_those_who_misbehave() {
 fn a_soak_whose_messages_are_refused_is_not_clean() {
     let (folder, server) = stage_with(40, TACITURN);
     let tokens = tokens(folder.path());
-    let options = "soak --connections 40 --duration 2s --rate 100 --churn 0 --slow 0 --malformed 0";
+    let options = "soak --connections 40 --duration 2s --rate 100 --churn 0 --slow 0 --malformed 0 --grace 3s";
     let options = options.split_whitespace();
     let args: Vec<&str> = options.chain(["--tokens", &tokens]).collect();
     let (status, report) = bench(folder.path(), &server.target, &args);
