@@ -12,6 +12,7 @@ mod chatter;
 mod churn;
 mod descriptors;
 mod health;
+mod letters;
 mod load;
 mod malformed;
 mod offence;
@@ -41,6 +42,7 @@ use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::speech::{Speech, drain, everyone, speak};
 use crate::target::Target;
 use chatter::Chatter;
+use letters::Letters;
 use malformed::Malformed;
 pub use report::SoakReport;
 use samples::{Sample, Sampler, Subject};
@@ -149,10 +151,10 @@ fn measure(args: &SoakArgs) -> Result<SoakReport, BenchError> {
     report.come = subject.now();
     let sampler = Sampler::start(subject.clone(), args.every);
     let malformed = Malformed::start(target, args.malformed, args.seed);
-    let (from_s, to_s) = load::run(args, &mut crowd, &subject.live, &mut report)?;
+    let ((from_s, to_s), letters) = load::run(args, &mut crowd, &subject.live, &mut report)?;
     report.samples = sampler.stop();
     malformed.end();
-    calm(args, &mut crowd, &mut report)?;
+    calm(args, &mut crowd, letters, &mut report)?;
     while !malformed.is_finished() {
         crowd
             .turn(10 * MS)
@@ -176,15 +178,23 @@ fn slow_from(connections: u32, slow: u32) -> u32 {
     4 * fours.saturating_sub(slow)
 }
 
-/// All come back, have what they are due, and talk a last time.
-fn calm(args: &SoakArgs, crowd: &mut Crowd, report: &mut SoakReport) -> Result<(), BenchError> {
+/// All come back, get every answer and what they are due, and talk a last time.
+fn calm(
+    args: &SoakArgs,
+    crowd: &mut Crowd,
+    mut letters: Letters,
+    report: &mut SoakReport,
+) -> Result<(), BenchError> {
     let all = u64::from(args.connections);
     let until_s = crowd.clock().seconds() + args.swarm.connect_timeout.as_secs_f64();
-    while crowd.live() < all && crowd.clock().seconds() < until_s {
+    while (crowd.live() < all || crowd.people.talk.unanswered() > 0)
+        && crowd.clock().seconds() < until_s
+    {
         crowd.turn(5 * MS).map_err(system("coming back"))?;
+        letters.turn(crowd, crowd.clock().now_ns());
     }
     report.missing = all - crowd.live();
-    drain(crowd)?;
+    report.resent = letters.resent();
     report.unanswered = crowd.people.talk.abandon();
     drain(crowd)?;
     report.ack_latency_us = Latency::from(crowd.people.talk.ack_us());

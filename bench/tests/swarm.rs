@@ -346,6 +346,8 @@ fn a_soak_loses_nothing_among_those_who_misbehave() {
         "lost",
         "duplicated",
         "out_of_order",
+        "doubled",
+        "unanswered",
         "dropped",
         "missing",
         "malformed_unanswered",

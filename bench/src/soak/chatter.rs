@@ -10,11 +10,11 @@ use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
 
+use super::letters::{Letters, Text};
 use super::pace::Pace;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::links::Link;
 use crate::swarm::people::Phase;
-use crate::swarm::speech::text;
 use crate::swarm::talk::latencies;
 use crate::tally::record;
 
@@ -22,15 +22,12 @@ use crate::tally::record;
 const DRAWS_MAX: u32 = 64;
 /// One message in so many is announced by START_TYPING.
 const TYPING_ONE_IN: u32 = 8;
-/// Bytes of the texts; most are short.
-const SIZES: [usize; 10] = [2, 12, 20, 30, 45, 64, 80, 140, 400, 2_000];
 
 /// Lets clients talk.
 pub(super) struct Chatter {
     pace: Pace,
     senders: u32,
     shared: Option<u128>,
-    texts: Vec<String>,
     random: StdRng,
     skipped: u64,
     late_us: Histogram<u64>,
@@ -44,7 +41,6 @@ impl Chatter {
             pace: Pace::new(rate, ns),
             senders,
             shared,
-            texts: SIZES.into_iter().map(text).collect(),
             random: StdRng::seed_from_u64(seed),
             skipped: 0,
             late_us: latencies(),
@@ -52,7 +48,7 @@ impl Chatter {
     }
 
     /// Says what is due.
-    pub(super) fn turn(&mut self, crowd: &mut Crowd, now_ns: u64) {
+    pub(super) fn turn(&mut self, crowd: &mut Crowd, letters: &mut Letters, now_ns: u64) {
         while let Some(due_ns) = self.pace.take(now_ns) {
             let Some((link, channel)) = self.speaker(crowd) else {
                 self.skipped += 1;
@@ -61,8 +57,8 @@ impl Chatter {
             if self.random.random_range(0..TYPING_ONE_IN) == 0 {
                 crowd.type_in(link, channel);
             }
-            let text = &self.texts[self.random.random_range(0..self.texts.len())];
-            crowd.say(link, channel, text, due_ns);
+            let text = Text::of(self.random.random_range(0..Text::COUNT));
+            letters.say(crowd, (link, channel), text, due_ns);
             record(&mut self.late_us, now_ns - due_ns);
         }
     }

@@ -34,8 +34,12 @@ pub struct SoakReport {
     pub acked: u64,
     /// Messages that were refused, by code.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Messages whose speaker left before the answer came.
+    /// Messages that were sent again, with their nonce, after their speaker had come back.
+    pub resent: u64,
+    /// Messages that got no answer, however often they were sent.
     pub unanswered: u64,
+    /// Times that one nonce stood for two messages.
+    pub doubled: u64,
     /// Messages that nobody was there for: not sent.
     pub skipped: u64,
     /// Deliveries.
@@ -145,6 +149,8 @@ impl SoakReport {
         self.lost == 0
             && self.duplicated == 0
             && self.out_of_order == 0
+            && self.unanswered == 0
+            && self.doubled == 0
             && self.events[2] == 0
             && self.after.is_clean()
     }
@@ -153,6 +159,7 @@ impl SoakReport {
         let (talk, tally) = (&crowd.people.talk, &crowd.people.tally);
         self.messages = talk.sent();
         self.acked = talk.acked_count();
+        self.doubled = talk.doubled();
         self.refused = talk.refusals().clone();
         self.lost = lost(crowd);
         if let Some(ledger) = &crowd.people.ledger {
@@ -309,6 +316,8 @@ mod tests {
             (|report| report.lost = 1) as fn(&mut SoakReport),
             |report| report.duplicated = 1,
             |report| report.out_of_order = 1,
+            |report| report.unanswered = 1,
+            |report| report.doubled = 1,
             |report| report.dropped = 1,
             |report| report.missing = 1,
             |report| report.malformed_unanswered = 1,

@@ -11,11 +11,11 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::letters::{Letters, Text};
 use super::pace::Pace;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::links::Link;
 use crate::swarm::people::Phase;
-use crate::swarm::speech::text;
 
 const MS: u64 = 1_000_000;
 const DEAF_NS_MAX: u64 = 25_000 * MS;
@@ -27,8 +27,6 @@ const LISTEN_MS: std::ops::Range<u64> = 500..2_000;
 /// kernel's two socket buffers take some 300 KiB before that: with the least of these nobody is
 /// dropped, with the most everybody.
 const WRITTEN_BYTES: std::ops::Range<u64> = 512 << 10..1_536 << 10;
-/// Bytes of a text: the longest that is allowed.
-const TEXT_BYTES: usize = 2_000;
 /// Bytes of a message as it is delivered, beside its text.
 const ENVELOPE_BYTES: u64 = 360;
 /// Clients near a slow one among whom its friends are looked for.
@@ -51,7 +49,6 @@ struct Reader {
 /// Lets readers be slow.
 pub(super) struct Slow {
     readers: Vec<Reader>,
-    text: String,
     rate: u32,
     random: StdRng,
     stalls: u64,
@@ -77,7 +74,6 @@ impl Slow {
         });
         Self {
             readers: readers.collect(),
-            text: text(TEXT_BYTES),
             rate,
             random: StdRng::seed_from_u64(seed),
             stalls: 0,
@@ -96,9 +92,9 @@ impl Slow {
     }
 
     /// Everybody does what is due.
-    pub(super) fn turn(&mut self, crowd: &mut Crowd, now_ns: u64) {
+    pub(super) fn turn(&mut self, crowd: &mut Crowd, letters: &mut Letters, now_ns: u64) {
         for at in 0..self.readers.len() {
-            self.write(at, crowd, now_ns);
+            self.write(at, crowd, letters, now_ns);
             let reader = &mut self.readers[at];
             if crowd.people.phase(reader.link) != Phase::Live {
                 reader.deaf_ns = None;
@@ -149,7 +145,7 @@ impl Slow {
     }
 
     /// What its friends write to one that does not read, or reads little.
-    fn write(&mut self, at: usize, crowd: &mut Crowd, now_ns: u64) {
+    fn write(&mut self, at: usize, crowd: &mut Crowd, letters: &mut Letters, now_ns: u64) {
         let reader = &mut self.readers[at];
         if reader.friends.is_empty() || (reader.stalls && reader.deaf_ns.is_none()) {
             return;
@@ -160,8 +156,8 @@ impl Slow {
             let (friend, channel) = reader.friends[reader.said % reader.friends.len()];
             reader.said += 1;
             if crowd.people.phase(friend) == Phase::Live {
-                crowd.say(friend, channel, &self.text, due_ns);
-                let bytes = TEXT_BYTES as u64 + ENVELOPE_BYTES;
+                letters.say(crowd, (friend, channel), Text::LONGEST, due_ns);
+                let bytes = Text::LONGEST.bytes() as u64 + ENVELOPE_BYTES;
                 reader.left_bytes = reader.left_bytes.saturating_sub(bytes);
             }
         }

@@ -43,11 +43,12 @@ pub(super) fn write(report: &SoakReport, f: &mut fmt::Formatter<'_>) -> fmt::Res
 fn chat(report: &SoakReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(
         f,
-        "{} sessions, {:.0} s: {} messages, {} acknowledged, {} without an answer, {} not sent; {} deliveries",
+        "{} sessions, {:.0} s: {} messages, {} acknowledged, {} sent again, {} without an answer, {} not sent; {} deliveries",
         report.connections,
         report.load_s,
         report.messages,
         report.acked,
+        report.resent,
         report.unanswered,
         report.skipped,
         report.deliveries
@@ -60,8 +61,8 @@ fn chat(report: &SoakReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )?;
     writeln!(
         f,
-        "lost {}, duplicated {}, out of order {}, told to fetch anew {}",
-        report.lost, report.duplicated, report.out_of_order, report.resyncs
+        "lost {}, duplicated {}, stored twice {}, out of order {}, told to fetch anew {}",
+        report.lost, report.duplicated, report.doubled, report.out_of_order, report.resyncs
     )?;
     write!(f, "in the end: {}", report.after)
 }

@@ -17,6 +17,7 @@ use super::links::{Happened, Link, LinkSettings, Links};
 use super::people::{Deed, Departure, People, Phase};
 use super::talk::latencies;
 use crate::clock::Clock;
+use crate::index::MessageIndex;
 use crate::tally::record;
 
 const MS: u64 = 1_000_000;
@@ -181,6 +182,13 @@ impl Crowd {
     /// Sends a message of a client, due then.
     pub fn say(&mut self, link: Link, channel: u128, content: &str, due_ns: u64) {
         let nonce = self.people.talk.say(channel, due_ns);
+        let frame = self.people.voice().message(channel, content, nonce);
+        self.links.send(link, frame);
+    }
+
+    /// Sends a message of a client again, with its nonce.
+    pub fn say_again(&mut self, link: Link, channel: u128, content: &str, index: MessageIndex) {
+        let nonce = self.people.talk.nonce(index);
         let frame = self.people.voice().message(channel, content, nonce);
         self.links.send(link, frame);
     }

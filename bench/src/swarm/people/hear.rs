@@ -116,7 +116,7 @@ impl People {
             if let Some(nonce) = created.nonce
                 && !self.manners.is_slow(link)
             {
-                self.talk.delivered(nonce, now_ns);
+                self.talk.delivered(nonce, created.seq, now_ns);
             }
             let channel = self.channel(created.channel);
             if let Some(ledger) = &mut self.ledger {
