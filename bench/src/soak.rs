@@ -22,6 +22,7 @@ mod samples;
 mod slow;
 mod text;
 mod trend;
+mod verdict;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub struct SoakArgs {
     /// How long they talk.
     #[arg(long, default_value = "2m", value_parser = parse_duration)]
     duration: Duration,
-    /// What counts as warm-up, whose samples are not judged [default: a fifth of the duration].
+    /// What counts as warm-up, whose samples are not judged [default: a third of the duration].
     #[arg(long, value_parser = parse_duration)]
     warm_up: Option<Duration>,
     /// Connections begun per second.
@@ -230,7 +231,7 @@ fn wait_until_gone(args: &SoakArgs, subject: &Subject, before: &Sample) -> Sampl
     subject.live.store(0, Ordering::Relaxed);
     loop {
         let now = subject.now();
-        let has_left = report::have_left(before, &now).unwrap_or(true);
+        let has_left = verdict::have_left(before, &now).unwrap_or(true);
         let is_quiet = now.lingering <= before.lingering.max(LINGERING_MAX);
         if (has_left && is_quiet) || subject.clock.seconds() > until_s {
             return now;

@@ -21,7 +21,7 @@ use crate::swarm::speech::everyone;
 
 const MS: u64 = 1_000_000;
 /// Part of the load that is the warm-up, where nobody says how long.
-const WARM_UP_ONE_IN: u32 = 5;
+const WARM_UP_ONE_IN: u32 = 3;
 
 /// Everything at once, for as long as asked for; says from when to when, seconds, and
 /// what is still without an answer.

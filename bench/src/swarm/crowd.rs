@@ -321,7 +321,11 @@ impl Crowd {
                 };
                 break;
             };
-            self.links.dial(link)?;
+            if self.people.manners.is_slow(link) {
+                self.links.dial_narrow(link)?;
+            } else {
+                self.links.dial(link)?;
+            }
             self.people.dialling(link);
             self.under_way.insert(link, now_ns);
             self.deadlines.push_back((now_ns, link));

@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::addresses::Addresses;
 use super::buffers::BufferSizes;
 use super::outgoing::Outgoing;
-use super::ring::{Completion, Ring};
+use super::ring::{Completion, DialOptions, Ring};
 
 /// One connection, by its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -203,8 +203,23 @@ impl Links {
     ///
     /// # Panics
     /// If it was dialled before and has not ended.
-    #[expect(unsafe_code, reason = "a ring is given addresses by pointer")]
     pub fn dial(&mut self, link: Link) -> io::Result<()> {
+        self.begin(link, false)
+    }
+
+    /// [`Links::dial`], with a small receive buffer that stays small.
+    ///
+    /// # Errors
+    /// When a ring is needed and cannot be opened.
+    ///
+    /// # Panics
+    /// If it was dialled before and has not ended.
+    pub fn dial_narrow(&mut self, link: Link) -> io::Result<()> {
+        self.begin(link, true)
+    }
+
+    #[expect(unsafe_code, reason = "a ring is given addresses by pointer")]
+    fn begin(&mut self, link: Link, is_narrow: bool) -> io::Result<()> {
         let (ring, place) = self.home(link);
         while self.rings.len() <= ring {
             let settings = self.settings;
@@ -215,10 +230,13 @@ impl Links {
         assert!(*state == State::default(), "it has ended");
         state.set(Bit::Dialling, true);
         let source = self.addresses.source(link.0);
+        let options = DialOptions {
+            is_abortive: self.settings.is_abortive,
+            is_narrow,
+        };
         // SAFETY: the addresses live, unmoved, as long as `self`, whose rings are dropped first.
         unsafe {
-            let abortive = self.settings.is_abortive;
-            self.rings[ring].dial(place, source, self.addresses.target(), abortive);
+            self.rings[ring].dial(place, source, self.addresses.target(), options);
         }
         Ok(())
     }
