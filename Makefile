@@ -55,8 +55,8 @@ deny:
 
 ## long-soak: 30 minutes of mixed chat of 50,000 sessions; the report goes to $(RUNS)-soak
 long-soak: build
-	SESSIONS=50000 perf/swarm.sh $(RUNS)-soak soak --connections 50000 --duration 30m --rate 2000 \
-		--churn 100 --slow 40 --malformed 20 --every 10s
+	SESSIONS=50000 perf/swarm.sh $(RUNS)-soak soak --connections 50000 --duration 30m --rate 1500 \
+		--churn 100 --slow 20 --malformed 20
 
 ## long-million: 1,000,000 sessions for 10 minutes, then a message to all, then 10,000 messages/s
 long-million: build
