@@ -7,8 +7,9 @@ DATA ?= ./data
 SEEDS ?= 200
 TARGET ?= segment
 SECONDS ?= 60
+RUNS ?= perf/runs/$(shell date +%F)
 
-.PHONY: run build test deps fmt lint unit sim sim-store fuzz deny
+.PHONY: run build test deps fmt lint unit sim sim-store fuzz deny long-soak long-million long-most long-storm
 
 ## run: build, then serve on http://127.0.0.1:8080 with data in ./data
 run: build
@@ -51,6 +52,26 @@ fuzz: deps
 ## deny: licences, bans and sources of the dependencies (needs cargo-deny)
 deny:
 	$(CARGO) deny --locked check licenses bans sources
+
+## long-soak: 30 minutes of mixed chat of 50,000 sessions; the report goes to $(RUNS)-soak
+long-soak: build
+	SESSIONS=50000 perf/swarm.sh $(RUNS)-soak soak --connections 50000 --duration 30m --rate 1500 \
+		--churn 100 --slow 20 --malformed 20
+
+## long-million: 1,000,000 sessions for 10 minutes, then a message to all, then 10,000 messages/s
+long-million: build
+	SESSIONS=1000000 NAME=million SETTINGS="THRONG_LIMITS__ACCESS_ENTRIES_MAX=8388608" \
+		perf/swarm.sh $(RUNS)-million idle --connections 1000000 --duration 10m \
+		--then-broadcast --then-rate 10000 --then-duration 60s
+
+## long-most: 2,300,000 sessions, heartbeats every 60 s (dense mode at both ends; takes 24 GiB)
+long-most: build
+	SESSIONS=2300000 NAME=most SETTINGS="THRONG_SOCKETS__MODE=dense THRONG_HEARTBEAT_S=60 THRONG_LIMITS__ACCESS_ENTRIES_MAX=16777216" \
+		perf/swarm.sh $(RUNS)-most idle --connections 2300000 --duration 2m --connect-timeout 20m
+
+## long-storm: 100,000 sessions lose their connections at once and come back
+long-storm: build
+	SESSIONS=100000 perf/swarm.sh $(RUNS)-storm storm --connections 100000 --drop
 
 # A C compiler builds the embedded SQLite.
 deps:

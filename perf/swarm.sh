@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # swarm.sh OUT COMMAND [OPTION...]: one server with SESSIONS accounts, and `throng-bench COMMAND`
-# against it (idle, fanout, echo, storm), which measures the server's process from outside.
+# against it (idle, fanout, echo, storm, soak), which measures the server's process from outside.
 #
 # It never tunes the server beyond what SETTINGS (THRONG_* variables) says: the configuration lifts
 # limits only, everything is synced unless SETTINGS says otherwise.

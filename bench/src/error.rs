@@ -87,6 +87,9 @@ pub enum BenchError {
         "the clients share no channel: seed the users with `throng admin seed-users --everyone NAME`"
     )]
     NoSharedChannel,
+    /// Slow readers wait between two receives, which a receive that goes on cannot.
+    #[error("--slow needs --recv dense")]
+    SlowNeedDense,
     /// A message did not reach all its subscribers.
     #[error("nothing has come for a while, and {missing} deliveries are missing")]
     Stalled {

@@ -32,6 +32,7 @@ pub mod run;
 pub mod schedule;
 pub mod setup;
 pub mod shared;
+pub mod soak;
 pub mod socket;
 pub mod store;
 pub mod storm;

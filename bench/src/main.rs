@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, echo, fanout, idle, store, storm};
+use throng_bench::{chat, echo, fanout, idle, soak, store, storm};
 
 #[derive(Parser)]
 #[command(
@@ -29,6 +29,7 @@ enum Command {
     Fanout(fanout::FanoutArgs),
     Echo(echo::EchoArgs),
     Storm(storm::StormArgs),
+    Soak(soak::SoakArgs),
     #[command(hide = true)]
     RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Idle(args) => idle::run(&args),
         Command::Fanout(args) => fanout::run(&args),
         Command::Storm(args) => storm::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Echo(args) => echo::run(&args),
         Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),

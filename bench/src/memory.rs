@@ -75,6 +75,8 @@ fn socket_field(name: &str) -> i64 {
 pub struct ProcessUse {
     /// Resident memory, bytes.
     pub resident: i64,
+    /// The part of it that is no file's, bytes.
+    pub anonymous: i64,
     /// Processor time in user space and in the kernel, seconds.
     pub cpu_s: f64,
 }
@@ -84,11 +86,12 @@ impl ProcessUse {
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
-        let exact = text.ok().and_then(|text| field(&text, "Rss:"));
+        let text = text.unwrap_or_default();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let resident = exact.or_else(|| field(&status, "VmRSS:")).unwrap_or(0) * 1024;
+        let kib = |exact, rough| field(&text, exact).or_else(|| field(&status, rough));
         Some(Self {
-            resident,
+            resident: kib("Rss:", "VmRSS:").unwrap_or(0) * 1024,
+            anonymous: kib("Anonymous:", "RssAnon:").unwrap_or(0) * 1024,
             cpu_s: cpu_s(pid)?,
         })
     }

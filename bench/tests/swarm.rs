@@ -1,4 +1,4 @@
-//! Small runs of `throng-bench idle`, `fanout`, `echo` and `storm` against the real server.
+//! Small runs of `throng-bench idle`, `fanout`, `echo`, `storm` and `soak` against the real server.
 //!
 //! They check what others rely on: the names in the reports, and that a sound server passes. No
 //! figure is judged: the machine is busy with other tests.
@@ -25,6 +25,13 @@ count = 0
 window_s = 5
 [limits.identify]
 count = 0
+window_s = 60
+";
+
+/// Everybody may say one thing a minute.
+const TACITURN: &str = "
+[limits.message]
+count = 1
 window_s = 60
 ";
 
@@ -63,9 +70,9 @@ impl Server {
         Self { child, target }
     }
 
-    fn serve(folder: &Path) -> Self {
+    fn serve(folder: &Path, limits: &str) -> Self {
         let config = folder.join("throng.toml");
-        fs::write(&config, CONFIG).expect("a temporary file can be written");
+        fs::write(&config, limits).expect("a temporary file can be written");
         let mut command = Command::new(server_binary());
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--shards", "2"])
@@ -90,8 +97,12 @@ impl Drop for Server {
 
 /// A server with so many users, who all share a channel and have circles of four.
 fn stage(users: u32) -> (tempfile::TempDir, Server) {
+    stage_with(users, CONFIG)
+}
+
+fn stage_with(users: u32, limits: &str) -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let server = Server::serve(folder.path());
+    let server = Server::serve(folder.path(), limits);
     let status = Command::new(server_binary())
         .args(["admin", "seed-users", "--everyone", "all of us"])
         .args(["--circles", "4", "--count", &users.to_string()])
@@ -316,6 +327,76 @@ fn who_was_cut_comes_back_and_has_missed_nothing() {
     assert_eq!(report["lost"], 0);
     assert_eq!(report["cut"], 39);
     assert_eq!(report["after"]["deliveries"], 200);
+}
+
+#[test]
+fn a_soak_loses_nothing_among_those_who_misbehave() {
+    let (folder, server) = stage(200);
+    let (tokens, pid) = (tokens(folder.path()), server.pid());
+    let options = "soak --connections 200 --duration 6s --every 500ms --rate 100 --churn 20 --away 2s \
+        --slow 8 --slow-rate 400 --malformed 12 --grace 20s";
+    let options = options.split_whitespace();
+    let args: Vec<&str> = options
+        .chain(["--tokens", &tokens, "--pid", &pid])
+        .collect();
+    let (status, report) = bench(folder.path(), &server.target, &args);
+    assert!(status.success(), "{status}: {report}");
+    assert_eq!(report["connections"], 200);
+    for name in [
+        "lost",
+        "duplicated",
+        "out_of_order",
+        "doubled",
+        "unanswered",
+        "dropped",
+        "missing",
+        "malformed_unanswered",
+        "malformed_answered_otherwise",
+    ] {
+        assert_eq!(report[name], 0, "{name}");
+    }
+    assert_eq!(report["is_leaking"], false, "{report}");
+    assert_eq!(report["gone"]["server_sessions"], 0);
+    assert!(report["is_memory_flat"].is_null(), "too short to judge");
+    for name in [
+        "messages",
+        "deliveries",
+        "disconnects",
+        "goodbyes",
+        "resumes",
+        "slow_stalls",
+        "slow_dropped",
+        "malformed",
+        "rss_bytes_first",
+        "rss_bytes_last",
+        "fds_before",
+        "fds_after",
+    ] {
+        assert!(number(&report, name) > 0.0, "{name}");
+    }
+    for name in ["resyncs", "slow_closed", "rss_slope_bytes_per_min"] {
+        number(&report, name);
+    }
+    assert!(number(&report, "resumes") >= number(&report, "disconnects"));
+    let samples = report["samples"].as_array().expect("samples");
+    assert!(
+        samples
+            .iter()
+            .all(|sample| sample["rss_bytes"].as_i64() > Some(0))
+    );
+}
+
+#[test]
+fn a_soak_whose_messages_are_refused_is_not_clean() {
+    let (folder, server) = stage_with(40, TACITURN);
+    let tokens = tokens(folder.path());
+    let options = "soak --connections 40 --duration 2s --rate 100 --churn 0 --slow 0 --malformed 0 --grace 3s";
+    let options = options.split_whitespace();
+    let args: Vec<&str> = options.chain(["--tokens", &tokens]).collect();
+    let (status, report) = bench(folder.path(), &server.target, &args);
+    assert_eq!(status.code(), Some(1), "{report}");
+    assert!(report["refused"]["RATE_LIMITED"].as_u64() > Some(0));
+    assert!(report["is_leaking"].is_boolean() && report["rss_bytes_first"].is_null());
 }
 
 #[test]

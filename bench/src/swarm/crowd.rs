@@ -14,9 +14,10 @@ use std::io;
 use hdrhistogram::Histogram;
 
 use super::links::{Happened, Link, LinkSettings, Links};
-use super::people::{Deed, People, Phase};
+use super::people::{Deed, Departure, People, Phase};
 use super::talk::latencies;
 use crate::clock::Clock;
+use crate::index::MessageIndex;
 use crate::tally::record;
 
 const MS: u64 = 1_000_000;
@@ -129,6 +130,24 @@ impl Crowd {
         self.act();
     }
 
+    /// A live client leaves for a while. Who says goodbye has 30 s to be let go.
+    pub fn depart(&mut self, link: Link, departure: Departure) {
+        assert_eq!(self.people.phase(link), Phase::Live, "who is here leaves");
+        self.people.depart(link, departure);
+        if departure.says_goodbye {
+            let now_ns = self.clock.now_ns();
+            self.under_way.insert(link, now_ns);
+            self.deadlines.push_back((now_ns, link));
+        }
+        self.act();
+    }
+
+    /// Whether a client's bytes are left in the kernel from now on, until it listens again or its
+    /// connection is over.
+    pub fn deafen(&mut self, link: Link, is_deaf: bool) {
+        self.links.deafen(link, is_deaf);
+    }
+
     /// Clients below `count` leave for good, and the next ones that are invited begin anew.
     ///
     /// # Errors
@@ -165,6 +184,25 @@ impl Crowd {
         let nonce = self.people.talk.say(channel, due_ns);
         let frame = self.people.voice().message(channel, content, nonce);
         self.links.send(link, frame);
+    }
+
+    /// Sends a message of a client again, with its nonce.
+    pub fn say_again(&mut self, link: Link, channel: u128, content: &str, index: MessageIndex) {
+        let nonce = self.people.talk.nonce(index);
+        let frame = self.people.voice().message(channel, content, nonce);
+        self.links.send(link, frame);
+    }
+
+    /// A client begins to type.
+    pub fn type_in(&mut self, link: Link, channel: u128) {
+        let frame = self.people.voice().typing(channel);
+        self.links.send(link, frame);
+    }
+
+    /// Clients that there may be.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.links.count()
     }
 
     /// Carries everything on by one step; waits up to `wait_ns` when there is nothing to do.
@@ -283,7 +321,11 @@ impl Crowd {
                 };
                 break;
             };
-            self.links.dial(link)?;
+            if self.people.manners.is_slow(link) {
+                self.links.dial_narrow(link)?;
+            } else {
+                self.links.dial(link)?;
+            }
             self.people.dialling(link);
             self.under_way.insert(link, now_ns);
             self.deadlines.push_back((now_ns, link));

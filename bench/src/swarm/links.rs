@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::addresses::Addresses;
 use super::buffers::BufferSizes;
 use super::outgoing::Outgoing;
-use super::ring::{Completion, Ring};
+use super::ring::{Completion, DialOptions, Ring};
 
 /// One connection, by its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -119,6 +119,8 @@ enum Bit {
     Waiting = 1 << 6,
     Ending = 1 << 7,
     Closing = 1 << 8,
+    /// Nothing is received: what arrives waits in the kernel.
+    Deaf = 1 << 9,
 }
 
 impl State {
@@ -201,8 +203,23 @@ impl Links {
     ///
     /// # Panics
     /// If it was dialled before and has not ended.
-    #[expect(unsafe_code, reason = "a ring is given addresses by pointer")]
     pub fn dial(&mut self, link: Link) -> io::Result<()> {
+        self.begin(link, false)
+    }
+
+    /// [`Links::dial`], with a small receive buffer that stays small.
+    ///
+    /// # Errors
+    /// When a ring is needed and cannot be opened.
+    ///
+    /// # Panics
+    /// If it was dialled before and has not ended.
+    pub fn dial_narrow(&mut self, link: Link) -> io::Result<()> {
+        self.begin(link, true)
+    }
+
+    #[expect(unsafe_code, reason = "a ring is given addresses by pointer")]
+    fn begin(&mut self, link: Link, is_narrow: bool) -> io::Result<()> {
         let (ring, place) = self.home(link);
         while self.rings.len() <= ring {
             let settings = self.settings;
@@ -213,10 +230,13 @@ impl Links {
         assert!(*state == State::default(), "it has ended");
         state.set(Bit::Dialling, true);
         let source = self.addresses.source(link.0);
+        let options = DialOptions {
+            is_abortive: self.settings.is_abortive,
+            is_narrow,
+        };
         // SAFETY: the addresses live, unmoved, as long as `self`, whose rings are dropped first.
         unsafe {
-            let abortive = self.settings.is_abortive;
-            self.rings[ring].dial(place, source, self.addresses.target(), abortive);
+            self.rings[ring].dial(place, source, self.addresses.target(), options);
         }
         Ok(())
     }
@@ -241,6 +261,23 @@ impl Links {
     #[must_use]
     pub fn is_sending(&self, link: Link) -> bool {
         self.states[link.place()].is(Bit::Sending)
+    }
+
+    /// Whether a connection's bytes are left in the kernel from now on, until it listens again or is
+    /// over. Nothing happens on a connection that is not up.
+    ///
+    /// # Panics
+    /// With [`Receiving::Multishot`]: a receive that goes on cannot wait.
+    pub fn deafen(&mut self, link: Link, is_deaf: bool) {
+        assert_eq!(self.settings.receiving, Receiving::Dense, "deaf ones poll");
+        let state = &mut self.states[link.place()];
+        if !state.is(Bit::Up) || state.is(Bit::Ending) {
+            return;
+        }
+        state.set(Bit::Deaf, is_deaf);
+        if !is_deaf && !state.is(Bit::Receiving) {
+            self.receive(link);
+        }
     }
 
     /// Ends a connection; `Ended` follows. Nothing happens when there is none.

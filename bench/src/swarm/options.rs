@@ -106,6 +106,7 @@ impl SwarmOptions {
             channels_max: self.subscriptions as usize,
             sample: self.sample,
             resumes: ending == Ending::Resume,
+            slow_from: u32::MAX,
         };
         let talk = Talk::new(fresh.random());
         let people = People::new(clients, tokens, voice, manners, talk);

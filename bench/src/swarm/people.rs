@@ -8,7 +8,7 @@
 
 mod hear;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -89,6 +89,21 @@ pub struct SwarmTally {
     pub ended: BTreeMap<String, u64>,
     /// Connections that ended after their client had become live.
     pub dropped: u64,
+    /// Those of them whose client reads slowly.
+    pub dropped_slow: u64,
+    /// Times that a client that had been live before was live again, and had gone on where it was.
+    pub resumes: u64,
+}
+
+/// How a client leaves for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Departure {
+    /// Milliseconds until it comes back.
+    pub pause_ms: u64,
+    /// Whether it says goodbye with a close frame; otherwise its socket just goes.
+    pub says_goodbye: bool,
+    /// Whether it goes on with SUBSCRIBE_CHANNEL for each channel; otherwise with IDENTIFY.
+    pub subscribes: bool,
 }
 
 /// What clients do alike.
@@ -100,6 +115,16 @@ pub struct Manners {
     pub sample: u64,
     /// Whether a client that was live before goes on where it was.
     pub resumes: bool,
+    /// From this client on, the last of each four reads slowly; none where there are fewer.
+    pub slow_from: u32,
+}
+
+impl Manners {
+    /// Whether a client reads slowly.
+    #[must_use]
+    pub const fn is_slow(&self, link: Link) -> bool {
+        link.0 >= self.slow_from && link.0 % 4 == 3
+    }
 }
 
 /// The clients.
@@ -107,7 +132,8 @@ pub struct People {
     members: Vec<Member>,
     tokens: Tokens,
     voice: Voice,
-    manners: Manners,
+    /// What they do alike.
+    pub manners: Manners,
     /// Which messages reached whom, where that is asked for.
     pub ledger: Option<Ledger>,
     /// What this run said.
@@ -125,6 +151,8 @@ pub struct People {
     retry_after_ms: HashMap<Link, u64>,
     /// Reasons that are better than what the socket says.
     reasons: HashMap<Link, String>,
+    /// Those who go on with SUBSCRIBE_CHANNEL when they come back.
+    subscribers: HashSet<Link>,
     /// The channel that was heard last, as text and as a number.
     last_channel: ([u8; 36], u128),
 }
@@ -152,6 +180,7 @@ impl People {
             answer: Vec::new(),
             retry_after_ms: HashMap::new(),
             reasons: HashMap::new(),
+            subscribers: HashSet::new(),
             last_channel: ([0; 36], 0),
         }
     }
@@ -202,10 +231,11 @@ impl People {
         }
         member.phase = Phase::Apart;
         if was_cut {
-            return 0;
+            return self.retry_after_ms.remove(&link).unwrap_or(0);
         }
         if member.was_live && member.failures == 0 {
             self.tally.dropped += 1;
+            self.tally.dropped_slow += u64::from(self.manners.is_slow(link));
         }
         member.failures = member.failures.saturating_add(1);
         let backoff_ms = 50 << member.failures.min(7);
@@ -215,12 +245,28 @@ impl People {
     /// The connection got nowhere for too long.
     pub fn timed_out(&mut self, link: Link) {
         let phase = self.phase(link);
+        if self.reasons.get(&link).is_some_and(|reason| reason == CUT) {
+            self.reasons.insert(link, "not let go".to_owned());
+        }
         self.leave(link, || format!("timed out while {phase:?}"));
     }
 
     /// The clients' connections are to be cut: nothing of that is a failure.
     pub fn part(&mut self, link: Link) {
         self.leave(link, || CUT.to_owned());
+    }
+
+    /// A client leaves for a while; nothing of that is a failure.
+    pub fn depart(&mut self, link: Link, departure: Departure) {
+        self.retry_after_ms.insert(link, departure.pause_ms);
+        if departure.subscribes {
+            self.subscribers.insert(link);
+        }
+        self.leave(link, || CUT.to_owned());
+        if departure.says_goodbye {
+            let goodbye = Deed::Send(link, self.voice.goodbye());
+            *self.deeds.last_mut().expect("who leaves closes") = goodbye;
+        }
     }
 
     /// Attempts of a client that failed in a row.
@@ -242,6 +288,7 @@ impl People {
     fn become_live(&mut self, link: Link) {
         let member = &mut self.members[link.place()];
         member.phase = Phase::Live;
+        self.tally.resumes += u64::from(self.manners.resumes && member.was_live);
         member.was_live = true;
         member.failures = 0;
         self.tally.live += 1;

@@ -79,6 +79,19 @@ static RESET: libc::linger = libc::linger {
     l_linger: 0,
 };
 
+/// The receive buffer of a narrow socket, bytes, which the kernel doubles and then leaves alone; its own
+/// tuning would go to megabytes.
+static NARROW: libc::c_int = 64 << 10;
+
+/// What is special about a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DialOptions {
+    /// Whether a close resets it.
+    pub(crate) is_abortive: bool,
+    /// Whether its receive buffer is small and stays so.
+    pub(crate) is_narrow: bool,
+}
+
 impl Ring {
     /// Opens a ring with room for `places` sockets that signals `wake` when something completes.
     pub(crate) fn open(places: u32, sizes: BufferSizes, wake: BorrowedFd<'_>) -> io::Result<Self> {
@@ -106,7 +119,7 @@ impl Ring {
         place: u32,
         source: Option<&libc::sockaddr_in>,
         target: &libc::sockaddr_in,
-        is_abortive: bool,
+        options: DialOptions,
     ) {
         let slot = DestinationSlot::try_from_slot_target(place).expect("a place of the table");
         let fixed = Fixed(place);
@@ -118,7 +131,10 @@ impl Ring {
             socket,
             option(fixed, libc::IPPROTO_TCP, libc::TCP_NODELAY, &ON),
         ];
-        if is_abortive {
+        if options.is_narrow {
+            chain.push(option(fixed, libc::SOL_SOCKET, libc::SO_RCVBUF, &NARROW));
+        }
+        if options.is_abortive {
             chain.push(option(fixed, libc::SOL_SOCKET, libc::SO_LINGER, &RESET));
         }
         if let Some(source) = source {

@@ -30,7 +30,20 @@ pub fn latencies() -> Histogram<u64> {
 struct Said {
     channel: u128,
     due_ns: u64,
+    /// Where it stands in its channel, once that was heard; 0 before.
+    seq: u32,
     is_answered: bool,
+}
+
+impl Said {
+    /// Hears where it stands; false when it stands elsewhere already.
+    fn stands(&mut self, seq: u64) -> bool {
+        let seq = u32::try_from(seq).unwrap_or(u32::MAX);
+        if self.seq == 0 {
+            self.seq = seq;
+        }
+        self.seq == seq
+    }
 }
 
 /// The messages of a run.
@@ -42,6 +55,7 @@ pub struct Talk {
     heads: HashMap<u128, u64>,
     acked: u64,
     abandoned: u64,
+    doubled: u64,
     refused: BTreeMap<&'static str, u64>,
     ack_us: Histogram<u64>,
     delivery_us: Histogram<u64>,
@@ -62,6 +76,7 @@ impl Talk {
             heads: HashMap::new(),
             acked: 0,
             abandoned: 0,
+            doubled: 0,
             refused: BTreeMap::new(),
             ack_us: latencies(),
             delivery_us: latencies(),
@@ -75,9 +90,26 @@ impl Talk {
         self.said.push(Said {
             channel,
             due_ns,
+            seq: 0,
             is_answered: false,
         });
         self.nonces.of(index)
+    }
+
+    /// The nonce of a message that was sent, to send it again.
+    ///
+    /// # Panics
+    /// If there is no such message.
+    #[must_use]
+    pub fn nonce(&self, index: MessageIndex) -> Nonce {
+        assert!(index.place() < self.said.len(), "it was sent");
+        self.nonces.of(index)
+    }
+
+    /// Whether a message was acknowledged, refused or given up.
+    #[must_use]
+    pub fn is_answered(&self, index: MessageIndex) -> bool {
+        self.said[index.place()].is_answered
     }
 
     /// MESSAGE_ACK. Acknowledgements of other runs' messages, and second ones, change nothing.
@@ -87,7 +119,10 @@ impl Talk {
         };
         let channel = said.channel;
         let late_ns = now_ns.saturating_sub(said.due_ns);
-        if std::mem::replace(&mut said.is_answered, true) {
+        let is_same = said.stands(seq);
+        let was_answered = std::mem::replace(&mut said.is_answered, true);
+        self.doubled += u64::from(!is_same);
+        if was_answered {
             return;
         }
         let head = self.heads.entry(channel).or_default();
@@ -106,9 +141,11 @@ impl Talk {
     }
 
     /// A message arrived somewhere.
-    pub fn delivered(&mut self, nonce: &[u8; 36], now_ns: u64) {
+    pub fn delivered(&mut self, nonce: &[u8; 36], seq: u64, now_ns: u64) {
         if let Some(said) = self.named(nonce) {
             let late_ns = now_ns.saturating_sub(said.due_ns);
+            let is_same = said.stands(seq);
+            self.doubled += u64::from(!is_same);
             record(&mut self.delivery_us, late_ns);
             self.last_delivery_ns = now_ns;
         }
@@ -150,6 +187,12 @@ impl Talk {
     #[must_use]
     pub const fn refusals(&self) -> &BTreeMap<&'static str, u64> {
         &self.refused
+    }
+
+    /// Times that a message was told of at a second place of its channel: one nonce, two messages.
+    #[must_use]
+    pub const fn doubled(&self) -> u64 {
+        self.doubled
     }
 
     /// Messages without an answer.
@@ -201,10 +244,12 @@ mod tests {
         let nonces: Vec<Nonce> = (0..300).map(|n| talk.say(7, n * 1_000)).collect();
         let foreign = text(other.say(7, 0));
         talk.acked(&text(nonces[299]), 40, 500_000);
+        assert_eq!(talk.doubled(), 0);
         talk.acked(&text(nonces[299]), 41, 500_000);
+        assert_eq!(talk.doubled(), 1);
         talk.acked(&foreign, 99, 0);
-        talk.delivered(&text(nonces[0]), 2_000_000);
-        talk.delivered(&foreign, 9_000_000);
+        talk.delivered(&text(nonces[0]), 3, 2_000_000);
+        talk.delivered(&foreign, 3, 9_000_000);
         talk.refused(&text(nonces[1]), "UNAVAILABLE");
         assert_eq!(
             (talk.sent(), talk.acked_count(), talk.unanswered()),

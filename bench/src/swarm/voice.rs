@@ -9,7 +9,9 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use throng_protocol::frame::{Opcode, encode_masked};
-use throng_protocol::{ChannelId, Command, Nonce, Resume, ResumeChannel, Seq, encode_command};
+use throng_protocol::{
+    ChannelId, CloseReason, Command, Nonce, Resume, ResumeChannel, Seq, encode_command,
+};
 
 use crate::upgrade::Upgrade;
 
@@ -77,14 +79,22 @@ impl Voice {
         })
     }
 
-    /// SUBSCRIBE_CHANNEL for each of these, in one run of frames.
+    /// A close frame: done.
     #[must_use]
-    pub fn subscribe(&self, channels: &[u128]) -> Bytes {
+    pub fn goodbye(&self) -> Bytes {
+        let code = CloseReason::Normal.code().to_be_bytes();
+        encode_masked(Opcode::Close, &code, self.mask)
+    }
+
+    /// SUBSCRIBE_CHANNEL for each of these, in one run of frames; where a message is named, going
+    /// on after it.
+    #[must_use]
+    pub fn subscribe(&self, channels: impl Iterator<Item = (u128, Option<u32>)>) -> Bytes {
         let mut frames = BytesMut::new();
-        for &channel in channels {
+        for (channel, newest) in channels {
             frames.extend_from_slice(&self.command(&Command::SubscribeChannel {
                 channel_id: ChannelId::from_u128(channel),
-                after_seq: None,
+                after_seq: newest.map(|newest| Seq(u64::from(newest))),
                 after_rev: None,
             }));
         }
@@ -99,6 +109,14 @@ impl Voice {
             content: Cow::Borrowed(content),
             nonce,
             reply_to: None,
+        })
+    }
+
+    /// START_TYPING.
+    #[must_use]
+    pub fn typing(&self, channel: u128) -> Bytes {
+        self.command(&Command::StartTyping {
+            channel_id: ChannelId::from_u128(channel),
         })
     }
 

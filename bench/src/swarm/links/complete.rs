@@ -27,7 +27,7 @@ impl Links {
     pub(super) fn receive(&mut self, link: Link) {
         let (ring, place) = self.home(link);
         let state = &mut self.states[link.place()];
-        if state.is(Bit::Ending) || !state.is(Bit::Up) {
+        if state.is(Bit::Ending) || !state.is(Bit::Up) || state.is(Bit::Deaf) {
             return;
         }
         match self.settings.receiving {

@@ -113,8 +113,10 @@ impl People {
         self.tally.events += 1;
         if let Some(created) = scan::created(text) {
             self.tally.message_frame_bytes = frame.bytes;
-            if let Some(nonce) = created.nonce {
-                self.talk.delivered(nonce, now_ns);
+            if let Some(nonce) = created.nonce
+                && !self.manners.is_slow(link)
+            {
+                self.talk.delivered(nonce, created.seq, now_ns);
             }
             let channel = self.channel(created.channel);
             if let Some(ledger) = &mut self.ledger {
@@ -164,7 +166,7 @@ impl People {
         let member = &mut self.members[link.place()];
         member.phase = Phase::Identifying;
         member.awaited = 0;
-        let resumes = self.manners.resumes && member.was_live;
+        let resumes = self.manners.resumes && member.was_live && !self.subscribers.contains(&link);
         let watched = self.ledger.iter().flat_map(|ledger| ledger.watched(link));
         let resume: Vec<(u128, u32)> = watched.filter(|_| resumes).collect();
         member.awaited = u8::try_from(resume.len()).unwrap_or(u8::MAX);
@@ -178,6 +180,9 @@ impl People {
         }
         self.members[link.place()].phase = Phase::Subscribing;
         if self.members[link.place()].awaited > 0 {
+            return;
+        }
+        if self.subscribers.remove(&link) && self.subscribe_again(link) {
             return;
         }
         let mut channels = Vec::new();
@@ -196,8 +201,22 @@ impl People {
             return self.become_live(link);
         }
         self.members[link.place()].awaited = u8::try_from(channels.len()).expect("at most 255");
-        let subscribe = self.voice.subscribe(&channels);
+        let subscribe = self.voice.subscribe(channels.iter().map(|&id| (id, None)));
         self.deeds.push(Deed::Send(link, subscribe));
+    }
+
+    /// Goes on in each channel after the newest message that came; false when there is none.
+    fn subscribe_again(&mut self, link: Link) -> bool {
+        let watched = self.ledger.iter().flat_map(|ledger| ledger.watched(link));
+        let channels: Vec<(u128, u32)> = watched.collect();
+        self.members[link.place()].awaited = u8::try_from(channels.len()).expect("at most 255");
+        let channels = channels.into_iter().map(|(id, newest)| (id, Some(newest)));
+        let subscribe = self.voice.subscribe(channels);
+        if subscribe.is_empty() {
+            return false;
+        }
+        self.deeds.push(Deed::Send(link, subscribe));
+        true
     }
 
     fn subscribed(&mut self, link: Link, channel: u128, head: u64) {
