@@ -3,8 +3,9 @@
 //! It keeps nothing of a socket: whoever drives the shard knows which ones agreed and asks here.
 //! The edge and the simulation drive the same code.
 //!
-//! Invariants: the same bytes asked for twice in a row are compressed once, so a broadcast is,
-//! however many slices it leaves in; bytes that do not become shorter stay as they are.
+//! Invariants: the last broadcast is compressed once, however many slices it leaves in and whatever
+//! single sockets get between them, until it is forgotten; bytes that do not become shorter stay as
+//! they are.
 
 use bytes::Bytes;
 use throng_protocol::deflate::Deflater;
@@ -17,8 +18,13 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// What leaves in place of these bytes: complete frames, one behind the other, or the
-    /// handshake's response.
+    /// What leaves in place of these bytes, for one socket: complete frames, one behind the other, or
+    /// the handshake's response.
+    pub fn of_one(&mut self, bytes: Bytes) -> Bytes {
+        self.deflater.run(&bytes).unwrap_or(bytes)
+    }
+
+    /// The same for a broadcast.
     pub fn of(&mut self, bytes: &Bytes) -> Bytes {
         if let Some((plain, compressed)) = &self.last
             && plain.as_ptr() == bytes.as_ptr()
@@ -31,7 +37,7 @@ impl Compression {
         compressed
     }
 
-    /// Lets go of the last bytes. For the end of a round, so that idle memory stays idle.
+    /// Lets go of the last bytes. To be called now and then, so that idle memory stays idle.
     pub fn forget(&mut self) {
         self.last = None;
     }
@@ -50,6 +56,9 @@ mod tests {
         let first = compression.of(&frame);
         assert!(first.len() < 100, "{} bytes", first.len());
         assert_eq!(compression.of(&frame.clone()).as_ptr(), first.as_ptr());
+        let own = compression.of_one(encode_message(Opcode::Text, &[b'b'; 1_000]));
+        assert!(own.len() < 100, "{} bytes", own.len());
+        assert_eq!(compression.of(&frame).as_ptr(), first.as_ptr());
         let short = encode_message(Opcode::Text, b"short");
         assert_eq!(compression.of(&short).as_ptr(), short.as_ptr());
         assert_ne!(

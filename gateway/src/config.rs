@@ -110,10 +110,14 @@ pub struct Limits {
     pub content_chars_max: usize,
     /// Bytes of one WebSocket message from a client.
     pub message_bytes_max: usize,
+    /// Bytes of messages from clients that have not arrived whole, the whole node's together, of which
+    /// each shard has an equal part; who adds to them beyond it is closed with 1013.
+    pub incomplete_bytes_max: usize,
     /// Bytes that wait for one socket before it counts as a slow consumer.
     pub backlog_bytes_max: usize,
-    /// Bytes that wait for all sockets of a shard together, what many wait for counted once; beyond
-    /// it the sockets with the largest backlogs count as slow consumers.
+    /// Bytes that wait for all sockets of the node together, of which each shard has an equal part, and
+    /// what many of its sockets wait for counts once; beyond it those with the largest backlogs count as
+    /// slow consumers. 0 = a sixteenth of the memory.
     pub backlogs_bytes_max: usize,
     /// Subscribed channels per session.
     pub subscriptions_max: usize,
@@ -243,8 +247,9 @@ impl Default for Limits {
             sessions: Sessions::default(),
             content_chars_max: 2_000,
             message_bytes_max: 64 << 10,
+            incomplete_bytes_max: 128 << 20,
             backlog_bytes_max: 256 << 10,
-            backlogs_bytes_max: 512 << 20,
+            backlogs_bytes_max: 0,
             subscriptions_max: 1_000,
             sends_max: 2_048,
             parked_max: 64,
@@ -362,6 +367,23 @@ impl Config {
 }
 
 impl Limits {
+    /// A shard's part of what may wait for all sockets, on a box with so much memory.
+    #[must_use]
+    pub fn backlogs_part(&self, shards: u16, memory_bytes: usize) -> usize {
+        let node_bytes = match self.backlogs_bytes_max {
+            0 => memory_bytes / 16,
+            set => set,
+        };
+        node_bytes / usize::from(shards)
+    }
+
+    /// A shard's part of what may wait for its rest. It holds two messages at least.
+    #[must_use]
+    pub fn incomplete_part(&self, shards: u16) -> usize {
+        let part = self.incomplete_bytes_max / usize::from(shards);
+        part.max(2 * self.message_bytes_max + (4 << 10))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let content = self.content_chars_max as u64;
         let is_possible = (1..=100_000).contains(&content);
@@ -434,13 +456,17 @@ impl Limits {
             message,
             allowed,
         )?;
+        let incomplete = self.incomplete_bytes_max as u64;
+        let allowed = "it must hold four messages of limits.message_bytes_max";
+        let fits = incomplete >= 4 * message;
+        require(fits, "limits.incomplete_bytes_max", incomplete, allowed)?;
         let backlog = self.backlog_bytes_max as u64;
         let allowed = "it must hold a page of 64 KiB and two of the largest messages";
         let fits = backlog >= (64 << 10) + 2 * frame;
         require(fits, "limits.backlog_bytes_max", backlog, allowed)?;
         let backlogs = self.backlogs_bytes_max as u64;
-        let allowed = "it must hold the backlog of one socket";
-        let fits = backlogs >= backlog;
+        let allowed = "it must hold the backlog of one socket; 0 is a sixteenth of the memory";
+        let fits = backlogs == 0 || backlogs >= backlog;
         require(fits, "limits.backlogs_bytes_max", backlogs, allowed)?;
         let commit = self.commit_bytes_max as u64;
         let allowed = "one of the largest messages is the least, 256 MiB the most";
@@ -519,6 +545,10 @@ mod tests {
         check(
             "[limits]\nbacklogs_bytes_max = 200000",
             Some("limits.backlogs_bytes_max"),
+        );
+        check(
+            "[limits]\nincomplete_bytes_max = 200000",
+            Some("limits.incomplete_bytes_max"),
         );
         check(
             "[limits.search]\ncount = 1\nwindow_s = 0",

@@ -83,6 +83,16 @@ impl Connection {
         matches!(self.0.as_deref(), None | Some(Kept::Frames(_)))
     }
 
+    /// Bytes of what has not arrived whole.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        match self.0.as_deref() {
+            Some(Kept::Head(partial)) => partial.capacity(),
+            Some(Kept::Frames(incomplete)) => incomplete.kept_bytes(),
+            None | Some(Kept::Ended) => 0,
+        }
+    }
+
     /// From now on nothing that arrives means anything.
     pub fn end(&mut self) {
         self.0 = Some(Box::new(Kept::Ended));

@@ -10,6 +10,7 @@ pub mod config;
 pub mod io;
 
 pub mod connection;
+mod intake;
 mod name;
 mod pages;
 mod receive;

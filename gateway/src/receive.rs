@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use rand::RngExt;
 use throng_protocol::frame::{Item, Opcode, encode_message};
+use throng_protocol::handshake::try_again_response;
 use throng_protocol::{
     CloseReason, Command, ErrorCode, Event, Nonce, TextLimits, close_frame, close_reply,
     encode_frame,
@@ -52,6 +53,7 @@ impl Shard {
         let message_bytes_max = self.config.limits.message_bytes_max;
         // The connection is out of its session while its pieces are handled: they borrow from it.
         let mut connection = std::mem::take(&mut session.connection);
+        let before = connection.kept_bytes();
         // So is the inflater; it is not lent to a connection that did not agree to compression.
         let may_deflate = session.stage == Stage::Connecting || session.deflates();
         let mut inflater = self.inflater.take();
@@ -64,9 +66,26 @@ impl Shard {
             self.is_open(conn)
         });
         self.inflater = inflater;
+        if !self.is_open(conn) {
+            connection.end();
+        }
+        let fits = self.intake.changed(before, connection.kept_bytes());
         if let Some(session) = self.sessions.get(conn) {
             session.connection = connection;
         }
+        if !fits {
+            self.refuse_the_rest(conn, out);
+        }
+    }
+
+    /// Ends a connection for what it has begun to say.
+    fn refuse_the_rest(&mut self, conn: ConnId, out: &mut Outbox) {
+        let session = self.sessions.get(conn);
+        if session.is_some_and(|session| session.stage == Stage::Connecting) {
+            let bytes = try_again_response();
+            out.push(Output::Send { conn, bytes });
+        }
+        self.close(conn, CloseReason::TryAgainLater, out);
     }
 
     fn is_open(&mut self, conn: ConnId) -> bool {
@@ -340,6 +359,9 @@ impl Shard {
         let user = session.user();
         session.stage = Stage::Closing;
         session.extra = None;
+        let kept_bytes = session.connection.kept_bytes();
+        session.connection.end();
+        self.intake.changed(kept_bytes, 0);
         while let Some(subscription) = self.sessions.pop_subscription(conn) {
             self.drop_subscription(conn, subscription, out);
         }

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::fanout::Credits;
 use crate::heads::Heads;
 use crate::history::Reads;
+use crate::intake::Intake;
 use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo, RequestId};
 use crate::missed::Missed;
@@ -53,6 +54,7 @@ pub struct Shard {
     // Sessions.
     /// Opens compressed messages, unless compression is off. Not there while it is in use.
     pub(crate) inflater: Option<Box<Inflater>>,
+    pub(crate) intake: Intake,
     pub(crate) sessions: Sessions,
     pub(crate) timers: Timers,
     pub(crate) requests: Requests,
@@ -138,6 +140,7 @@ impl Shard {
             random: StdRng::seed_from_u64(start.seed),
             to_self: VecDeque::new(),
             inflater: start.config.compression.then(Box::default),
+            intake: Intake::new(limits.incomplete_part(start.shards)),
             sessions: Sessions::default(),
             timers: Timers::new(start.now_ms),
             requests: Requests::new(limits.requests_max),

@@ -33,6 +33,9 @@ const ROUNDS_PER_HEARTBEAT: u64 = 6;
 /// Sessions that may come back in a second after a drain, the whole node's together.
 const RECONNECTS_PER_S: u64 = 5_000;
 
+/// Places that a drain goes through in one tick.
+const DRAINED_PER_TICK_MAX: u32 = 16_384;
+
 /// The least and the longest time over which clients are told to come back after a drain.
 const RECONNECT_MS_MIN: u64 = 5_000;
 const RECONNECT_MS_MAX: u64 = 60_000;
@@ -44,8 +47,21 @@ static PING: LazyLock<Bytes> = LazyLock::new(|| encode_message(Opcode::Ping, &[]
 pub(crate) struct Timers {
     wheel: Wheel<ConnId>,
     hand: Hand,
-    /// When the last session ends.
-    drain_ends_ms: Option<u64>,
+    drain: Option<Drain>,
+}
+
+/// How far the end of all sessions has come. It goes through their places in steps, so that those who
+/// are still there are served meanwhile.
+#[derive(Debug)]
+struct Drain {
+    /// When the sessions that are left begin to be ended.
+    ends_ms: u64,
+    /// Over how long the clients are told to come back.
+    spread_ms: u64,
+    /// The next place whose client is to be told.
+    tell: u32,
+    /// The next place whose session is to be ended.
+    end: u32,
 }
 
 /// Goes round the table of sessions.
@@ -77,13 +93,13 @@ impl Timers {
                 at: 0,
                 round_began_ms: now_ms,
             },
-            drain_ends_ms: None,
+            drain: None,
         }
     }
 
     /// Whether the shard takes no more connections.
     pub(crate) fn is_draining(&self) -> bool {
-        self.drain_ends_ms.is_some()
+        self.drain.is_some()
     }
 
     /// The one entry of a new connection.
@@ -122,15 +138,7 @@ impl Shard {
         self.nonces.expire(now_ms);
         self.missed.expire(now_ms);
         self.settle_credits(out);
-        if self
-            .timers
-            .drain_ends_ms
-            .is_some_and(|ends_ms| ends_ms <= now_ms)
-        {
-            for index in 0..self.sessions.end().0 {
-                self.end(SessionIndex(index), out);
-            }
-        }
+        self.go_on_draining(out);
     }
 
     fn fire(&mut self, conn: ConnId, out: &mut Outbox) {
@@ -217,30 +225,54 @@ impl Shard {
         if self.timers.is_draining() {
             return;
         }
-        self.timers.drain_ends_ms = Some(self.now_ms + u64::from(self.config.drain_s) * 1_000);
-        let spread_ms = self.reconnect_spread_ms();
-        for index in 0..self.sessions.end().0 {
-            let Some(conn) = self.sessions.tenant(SessionIndex(index)) else {
-                continue;
-            };
-            let Some(session) = self.sessions.get(conn) else {
-                continue;
-            };
-            match session.stage {
-                Stage::Closing => {}
-                Stage::Connecting => self.close_socket(conn, out),
-                Stage::Unidentified | Stage::Identifying | Stage::Ready => {
-                    let reason = "the server is shutting down".to_owned();
-                    let retry_after_ms = self.random.random_range(0..=spread_ms);
-                    self.send(
-                        conn,
-                        &Event::Reconnect {
-                            reason,
-                            retry_after_ms,
-                        },
-                        out,
-                    );
-                }
+        self.timers.drain = Some(Drain {
+            ends_ms: self.now_ms + u64::from(self.config.drain_s) * 1_000,
+            spread_ms: self.reconnect_spread_ms(),
+            tell: 0,
+            end: 0,
+        });
+        self.go_on_draining(out);
+    }
+
+    /// The next step of a drain, if there is one.
+    fn go_on_draining(&mut self, out: &mut Outbox) {
+        let SessionIndex(end) = self.sessions.end();
+        let Some(drain) = &mut self.timers.drain else {
+            return;
+        };
+        let spread_ms = drain.spread_ms;
+        let told = take_places(&mut drain.tell, end);
+        let ended = match drain.ends_ms <= self.now_ms {
+            true => take_places(&mut drain.end, end),
+            false => 0..0,
+        };
+        for index in told {
+            self.tell_to_go(SessionIndex(index), spread_ms, out);
+        }
+        for index in ended {
+            self.end(SessionIndex(index), out);
+        }
+    }
+
+    /// Tells the client in this place when to come back.
+    fn tell_to_go(&mut self, index: SessionIndex, spread_ms: u64, out: &mut Outbox) {
+        let Some(conn) = self.sessions.tenant(index) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        match session.stage {
+            Stage::Closing => {}
+            Stage::Connecting => self.close_socket(conn, out),
+            Stage::Unidentified | Stage::Identifying | Stage::Ready => {
+                let reason = "the server is shutting down".to_owned();
+                let retry_after_ms = self.random.random_range(0..=spread_ms);
+                let event = Event::Reconnect {
+                    reason,
+                    retry_after_ms,
+                };
+                self.send(conn, &event, out);
             }
         }
     }
@@ -280,9 +312,29 @@ impl Shard {
     }
 }
 
+/// The next places of a drain, as many as one tick may have, of `end` places.
+fn take_places(next: &mut u32, end: u32) -> std::ops::Range<u32> {
+    let from = *next;
+    *next = end.min(from.saturating_add(DRAINED_PER_TICK_MAX)).max(from);
+    from..*next
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_passes_every_place_once() {
+        for end in [0, 1, DRAINED_PER_TICK_MAX, 3 * DRAINED_PER_TICK_MAX + 7] {
+            let mut next = 0;
+            let steps = end.div_ceil(DRAINED_PER_TICK_MAX);
+            let taken: Vec<u32> = (0..steps)
+                .flat_map(|_| take_places(&mut next, end))
+                .collect();
+            assert_eq!(taken, (0..end).collect::<Vec<_>>());
+            assert!(take_places(&mut next, end).is_empty(), "the last was there");
+        }
+    }
 
     #[test]
     fn the_hand_passes_every_place_once_a_round() {

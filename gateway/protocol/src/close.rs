@@ -24,6 +24,8 @@ pub enum CloseReason {
     InvalidUtf8,
     /// A message was longer than the limit.
     TooBig,
+    /// Too much that clients began to send and did not end is kept already.
+    TryAgainLater,
     /// No IDENTIFY came in time.
     IdentifyTimeout,
     /// The token was not good; ERROR with INVALID_SESSION went before.
@@ -40,11 +42,12 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of WIRE.md.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Normal,
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::TooBig,
+        Self::TryAgainLater,
         Self::IdentifyTimeout,
         Self::BadToken,
         Self::SlowConsumer,
@@ -61,6 +64,7 @@ impl CloseReason {
             Self::ProtocolError => 1002,
             Self::InvalidUtf8 => 1007,
             Self::TooBig => 1009,
+            Self::TryAgainLater => 1013,
             Self::IdentifyTimeout => 4001,
             Self::BadToken => 4004,
             Self::SlowConsumer => 4008,
@@ -78,6 +82,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol error",
             Self::InvalidUtf8 => "text is not UTF-8",
             Self::TooBig => "message too big",
+            Self::TryAgainLater => "short of memory: reconnect later and resume",
             Self::IdentifyTimeout => "no IDENTIFY in time",
             Self::BadToken => "bad token",
             Self::SlowConsumer => "too slow: reconnect and resume",

@@ -13,12 +13,16 @@ mod offer;
 
 pub use compress::Deflater;
 pub use inflate::{InflateError, Inflater};
-pub(crate) use offer::is_acceptable;
+pub(crate) use offer::answer;
 
 /// What the server answers to an offer that it takes: nothing is remembered between messages, in
 /// either direction (section 7.1.1).
 pub(crate) const AGREED: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+/// The same to an offer that asks for a window: ours is always the largest one (section 7.1.2.1).
+pub(crate) const AGREED_WITH_WINDOW: &str = "permessage-deflate; server_no_context_takeover; \
+     client_no_context_takeover; server_max_window_bits=15";
 
 /// What every compressed message ends with, and no frame carries (section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];

@@ -55,6 +55,7 @@ enum Refusal {
     BadVersion,
     BadUpgrade(&'static str),
     Timeout,
+    ShortOfMemory,
 }
 
 /// Looks at the bytes that a connection began with, or returns `None` when the head is not
@@ -93,6 +94,12 @@ pub fn timeout_response() -> Bytes {
     refusal_response(Refusal::Timeout)
 }
 
+/// The response to a connection whose head would take the last memory for such: 503, then close.
+#[must_use]
+pub fn try_again_response() -> Bytes {
+    refusal_response(Refusal::ShortOfMemory)
+}
+
 fn refused(refusal: Refusal) -> Head {
     Head::Refused {
         response: refusal_response(refusal),
@@ -126,9 +133,9 @@ fn upgrade(raw: &httparse::Request<'_, '_>, may_deflate: bool) -> Result<Agreed,
         tungstenite::Error::Protocol(error) => refusal_of(&error),
         _ => Refusal::BadUpgrade("the request is malformed"),
     })?;
-    let deflate = may_deflate && deflate::is_acceptable(request.headers());
-    if deflate {
-        let agreed = HeaderValue::from_static(deflate::AGREED);
+    let agreed = deflate::answer(request.headers()).filter(|_| may_deflate);
+    if let Some(agreed) = agreed {
+        let agreed = HeaderValue::from_static(agreed);
         response
             .headers_mut()
             .insert(SEC_WEBSOCKET_EXTENSIONS, agreed);
@@ -137,7 +144,7 @@ fn upgrade(raw: &httparse::Request<'_, '_>, may_deflate: bool) -> Result<Agreed,
     write_response(&mut out, &response).expect("the response is plain ASCII, in memory");
     Ok(Agreed {
         path: request.uri().path().to_owned(),
-        deflate,
+        deflate: agreed.is_some(),
         response: out.into_inner().freeze(),
     })
 }
@@ -225,6 +232,12 @@ fn refusal_response(refusal: Refusal) -> Bytes {
             "",
             "REQUEST_TIMEOUT",
             "the request did not come in time",
+        ),
+        Refusal::ShortOfMemory => (
+            "503 Service Unavailable",
+            "Retry-After: 10\r\n",
+            "UNAVAILABLE",
+            "the server is short of memory",
         ),
         Refusal::BadVersion => (
             "426 Upgrade Required",

@@ -86,6 +86,11 @@ impl Drop for MemoryWatch {
     }
 }
 
+/// The memory of the box or, if that is less, of the control group.
+pub(super) fn total_bytes() -> usize {
+    usize::try_from(Files::find().total_bytes()).unwrap_or(usize::MAX)
+}
+
 /// Connections per shard that all of the memory would hold.
 pub(super) fn connections_that_fit(shards: u16) -> u32 {
     let connections = Files::find().total_bytes() / CONNECTION_BYTES / u64::from(shards);

@@ -35,6 +35,7 @@ use super::inbox::Inbox;
 use super::journal::Journal;
 use super::lane::{Lanes, connect};
 use super::maintenance;
+use super::memory::total_bytes;
 use super::reports::{Link, Mapped};
 use super::services::{NodeServices, ToControl, page_queue};
 use super::settings::EdgeSettings;
@@ -477,6 +478,7 @@ fn control_config(config: &Config) -> ControlConfig {
 }
 
 fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettings {
+    let limits = &config.limits;
     EdgeSettings {
         mode: config.sockets.mode,
         connections_max: config.connections_max,
@@ -484,7 +486,7 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
         ring_places: config.sockets.ring_places,
         gather_us_max: config.sockets.gather_us_max,
         backlog_bytes_max: config.limits.backlog_bytes_max,
-        backlogs_bytes_max: config.limits.backlogs_bytes_max,
+        backlogs_bytes_max: limits.backlogs_part(shards, total_bytes()),
         drain_ms_max: u64::from(config.drain_s) * 1_000 + LINGER_MS,
         linger_ms_max: LINGER_MS,
         ..EdgeSettings::new(listen, shards)

@@ -18,13 +18,14 @@ use super::error::EdgeError;
 use super::executor::Drain;
 use super::gathering::Gathering;
 use super::operation::Completion;
-use super::sockets::{Happened, Sockets};
+use super::sockets::{Happened, SENDS_PER_ROUND_MAX, Sockets};
 use super::wake::{Bell, Sleeper};
 use crate::compression::Compression;
 use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 
-/// Completions taken in one turn.
-const COMPLETIONS_PER_TURN_MAX: usize = 1_024;
+/// Completions taken in one turn: those of all sends that it starts, and as many others. With fewer
+/// what arrives during a broadcast would wait behind ever more sends.
+const COMPLETIONS_PER_TURN_MAX: usize = 2 * SENDS_PER_ROUND_MAX;
 /// Inputs taken from the services in one turn. Few: what they cause starts to leave only with the
 /// next turn, and would look like the backlog of slow readers.
 const INPUTS_PER_TURN_MAX: usize = 64;
@@ -169,7 +170,6 @@ impl<A: Application, S: Services> Pump<A, S> {
         }
         self.keep_time(now_ms, rhythm);
         self.services.flush();
-        self.compression.forget();
         Ok(worked)
     }
 
@@ -220,6 +220,7 @@ impl<A: Application, S: Services> Pump<A, S> {
         if now_ms >= rhythm.ticked_ms + self.tick_ms {
             rhythm.ticked_ms = now_ms;
             self.sockets.tick(now_ms);
+            self.compression.forget();
             self.handle(now_ms, Input::Tick, rhythm);
         }
         if rhythm.drain_until_ms.is_none() && self.drain.is_asked() {
@@ -262,7 +263,7 @@ impl<A: Application, S: Services> Pump<A, S> {
             match output {
                 Output::Send { conn, bytes } => {
                     let bytes = match self.sockets.is_deflating(conn) {
-                        true => self.compression.of(&bytes),
+                        true => self.compression.of_one(bytes),
                         false => bytes,
                     };
                     let frame = self.sockets.frame(bytes);

@@ -27,8 +27,8 @@ use crate::spool::{Backlog, Frame, Spool};
 
 /// Sends that go to the kernel in one call.
 const SENDS_PER_SUBMIT: usize = 64;
-/// Sends started in one round; their completions must fit into the ring's queue.
-const SENDS_PER_ROUND_MAX: usize = 2_048;
+/// Sends started in one turn; their completions must fit into the ring's queue.
+pub(super) const SENDS_PER_ROUND_MAX: usize = 2_048;
 /// Times 100 ms to wait in vain for outstanding operations at the end.
 const QUIESCE_WAITS_MAX: u32 = 50;
 const QUIESCE_WAIT: Duration = Duration::from_millis(100);

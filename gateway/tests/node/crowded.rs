@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use throng_protocol::ChannelId;
+use throng_protocol::frame::Opcode;
 
 use super::client::Client;
 use super::place::Place;
 use super::process::{Launch, Server};
-use super::raw::{Answer, Raw};
+use super::raw::{Answer, Heard, Raw, frame};
 
 /// What a server has to spare beyond what it is told to keep.
 const SPARE_BYTES: u64 = 256 << 20;
@@ -138,6 +139,49 @@ fn short_of_memory_nobody_new_comes_in_and_the_others_go_on() {
         pair.check();
     }
     drop(used);
+    pair.check();
+    server.stop();
+}
+
+#[test]
+fn what_is_begun_and_never_ended_is_bounded() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Launch::serve(data.path())
+        .set("SHARDS", 1)
+        .set("LIMITS__INCOMPLETE_BYTES_MAX", 256 << 10)
+        .start();
+    let place = Place::make(&server, &["ada", "bob"]);
+    let mut pair = Pair::enter(&server, &place).unwrap();
+    let longest = frame(Opcode::Text, &[b' '; 64 << 10]);
+    let begin = |_| {
+        let mut raw = Raw::hello(server.address);
+        raw.send(&longest[..longest.len() - 1]);
+        raw
+    };
+    let begun: Vec<Raw> = (0..10).map(begin).collect();
+    pair.check();
+    let ended = begun.into_iter().map(|mut raw| {
+        raw.send(&longest[longest.len() - 1..]);
+        match raw.next() {
+            // It is no JSON.
+            Heard::Text(text) => {
+                assert!(text.contains("INVALID_PAYLOAD"), "{text}");
+                false
+            }
+            other => {
+                assert_eq!(other, Heard::Close(Some(1013)));
+                true
+            }
+        }
+    });
+    let ended = ended.filter(|is_ended| *is_ended).count();
+    assert!((7..10).contains(&ended), "{ended} were ended");
+    let mut later = Raw::hello(server.address);
+    let whole = frame(Opcode::Text, b"{\"type\":\"HEARTBEAT\"}");
+    for byte in whole {
+        later.send(&[byte]);
+    }
+    assert_eq!(later.event()["type"], "HEARTBEAT_ACK");
     pair.check();
     server.stop();
 }

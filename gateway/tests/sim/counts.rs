@@ -22,6 +22,8 @@ pub(crate) enum Happening {
     ReplayedMessage,
     Resync,
     SlowConsumer,
+    BegunOnly,
+    TryAgainLater,
     GaveWay,
     FullSlice,
     SilentClosed,
@@ -48,7 +50,10 @@ pub(crate) enum Happening {
 
 impl Happening {
     /// All of them.
-    const ALL: [Self; 37] = [
+    /// What single stories are about and seeds seldom or never do.
+    pub(crate) const IN_STORIES: [Self; 3] = [Self::TornTail, Self::BegunOnly, Self::TryAgainLater];
+
+    const ALL: [Self; 39] = [
         Self::PowerCut,
         Self::PowerCutInWrite,
         Self::PowerCutInRecovery,
@@ -64,6 +69,8 @@ impl Happening {
         Self::ReplayedMessage,
         Self::Resync,
         Self::SlowConsumer,
+        Self::BegunOnly,
+        Self::TryAgainLater,
         Self::GaveWay,
         Self::FullSlice,
         Self::SilentClosed,

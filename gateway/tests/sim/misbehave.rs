@@ -47,6 +47,17 @@ impl World {
         self.write_to_server(link, &bytes);
     }
 
+    /// Begins the longest message, and leaves it at that.
+    pub(crate) fn begin_and_never_end(&mut self, client: usize) {
+        let Some(link) = self.clients[client].link else {
+            return;
+        };
+        self.counts.add(Happening::BegunOnly);
+        let longest = vec![b' '; self.plan.config.limits.message_bytes_max];
+        let frame = encode_masked(Opcode::Text, &longest, [7; 4]);
+        self.write_to_server(link, &frame[..frame.len() - 1]);
+    }
+
     pub(crate) fn stall(&mut self, client: usize, reading: Reading) {
         if let Some(link) = self.clients[client].link {
             self.read_from_now_on(link, reading);

@@ -39,6 +39,9 @@ const GRACE_MS: u64 = 5 * 60 * 1_000;
 /// Records read at a time when the whole log is looked at.
 const PAGE: usize = 100;
 
+/// What the box has, for limits that are parts of it.
+const MEMORY_BYTES: usize = 16 << 30;
+
 /// Everything that lives as long as the process.
 pub(crate) struct Node {
     pub(crate) hosts: Vec<Host>,
@@ -152,6 +155,7 @@ pub(crate) async fn start(
         hosts.push(Host::new(
             Shard::new(start),
             &config,
+            shards,
             StoreTasks::new(log, reader),
         ));
     }
@@ -271,11 +275,12 @@ async fn read_channel(
 }
 
 impl Host {
-    fn new(shard: Shard, config: &Config, store: StoreTasks) -> Self {
+    fn new(shard: Shard, config: &Config, shards: u16, store: StoreTasks) -> Self {
+        let waiting_bytes_max = config.limits.backlogs_part(shards, MEMORY_BYTES);
         Self {
             shard,
             outbox: Outbox::new(),
-            spool: Spool::new(config.limits.backlogs_bytes_max),
+            spool: Spool::new(waiting_bytes_max),
             store,
             inputs: VecDeque::new(),
             flush_due: false,

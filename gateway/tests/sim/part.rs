@@ -27,6 +27,11 @@ impl World {
                 assert!(held.wire.leaving, "client {client} broke no rule: {code:?}");
                 self.counts.add(Happening::ProtocolViolation);
             }
+            Some(CloseReason::TryAgainLater) => {
+                let others = self.counts.of(Happening::BegunOnly);
+                assert!(others > 0, "nobody takes the room of client {client}");
+                self.counts.add(Happening::TryAgainLater);
+            }
             Some(CloseReason::IdentifyTimeout) => {
                 let late = held.kind == Kind::Mute || held.wire.identify_refused || !healthy;
                 assert!(late, "client {client} said in time who it is");

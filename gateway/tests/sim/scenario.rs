@@ -137,6 +137,32 @@ fn the_largest_backlogs_give_way_before_any_is_too_large() {
 }
 
 #[test]
+fn messages_that_are_begun_and_never_ended_do_not_add_up() {
+    let mut plan = Plan::calm(3);
+    let limits = &mut plan.config.limits;
+    limits.incomplete_bytes_max = 4 * limits.message_bytes_max;
+    check(plan, |world| {
+        let (talker, _, channel) = pair(world);
+        let crowd: Vec<usize> = (0..world.clients.len())
+            .filter(|client| *client != talker)
+            .collect();
+        // A shard's part of the limit holds two of them.
+        let held_max = 2 * usize::from(world.plan.shards_max);
+        assert!(crowd.len() > held_max, "too few to fill every shard");
+        for client in &crowd {
+            world.begin_and_never_end(*client);
+        }
+        world.run_until(world.now_us + SECOND_US);
+        let ended = world.counts.of(Happening::TryAgainLater);
+        assert!(
+            ended >= (crowd.len() - held_max) as u64,
+            "{ended} of {crowd:?}"
+        );
+        write(world, talker, channel, 10);
+    });
+}
+
+#[test]
 fn listeners_come_and_go_while_their_channel_is_told_in_slices() {
     for seed in 0..6 {
         let mut plan = Plan::calm(seed);

@@ -10,6 +10,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::TAIL;
 
+/// An empty final block without compression (RFC 1951, section 3.2.4).
+const END: [u8; 5] = [0x01, 0x00, 0x00, 0xFF, 0xFF];
+
 /// Room that is kept between messages.
 const KEPT_BYTES: usize = 64 << 10;
 /// The first room for a message, and the least that is added.
@@ -59,13 +62,20 @@ impl Inflater {
         self.state.reset(false);
         self.message.clear();
         self.message.shrink_to(KEPT_BYTES);
-        for part in [payload, &TAIL] {
-            self.take(part, bytes_max)?;
+        // Some compressors end with a final block and nothing behind it. Otherwise one is added, which
+        // is whole only when it begins between two blocks.
+        let has_ended = self.take(payload, bytes_max)? || {
+            self.take(&TAIL, bytes_max)?;
+            self.take(&END, bytes_max)?
+        };
+        match has_ended {
+            true => Ok(&self.message),
+            false => Err(InflateError::Corrupt),
         }
-        Ok(&self.message)
     }
 
-    fn take(&mut self, mut part: &[u8], bytes_max: usize) -> Result<(), InflateError> {
+    /// Takes all of this part; whether the last of it ended a final block.
+    fn take(&mut self, mut part: &[u8], bytes_max: usize) -> Result<bool, InflateError> {
         loop {
             let room = self.message.capacity() - self.message.len();
             if room == 0 {
@@ -86,9 +96,11 @@ impl Inflater {
             }
             let is_full = self.message.len() == self.message.capacity();
             match status {
-                // A final block: whoever compressed may end with one (section 7.2.3.4).
-                Status::StreamEnd => return Ok(()),
-                Status::Ok | Status::BufError if part.is_empty() && !is_full => return Ok(()),
+                Status::StreamEnd if part.is_empty() => return Ok(true),
+                // After a final block others may follow, or what was left of its last byte
+                // (section 7.2.3.4).
+                Status::StreamEnd => self.state.reset(false),
+                Status::Ok | Status::BufError if part.is_empty() && !is_full => return Ok(false),
                 Status::BufError if !is_full => return Err(InflateError::Corrupt),
                 Status::Ok | Status::BufError => {}
             }
@@ -125,6 +137,10 @@ mod tests {
             0xF2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00,
         ];
         check(&two_blocks, 100, Ok(b"Hello"));
+        // A final block, and others behind it.
+        let final_first = [&with_final_block[..7], &HELLO].concat();
+        check(&final_first, 100, Ok(b"HelloHello"));
+        check(&with_final_block[..7], 100, Ok(b"Hello"));
         check(&[0x02, 0x00], 100, Ok(b""));
         check(&[0x00], 100, Ok(b""));
     }
@@ -143,6 +159,14 @@ mod tests {
         assert!(inflater.inflate(&bomb, bytes_max).is_err());
         let room = inflater.message.capacity();
         assert!(room <= bytes_max + 1, "{room} bytes for {bytes_max}");
+    }
+
+    #[test]
+    fn what_ends_in_the_middle_of_a_block_is_refused() {
+        check(&[], 100, Err(InflateError::Corrupt));
+        for end in 1..HELLO.len() - 1 {
+            check(&HELLO[..end], 100, Err(InflateError::Corrupt));
+        }
     }
 
     #[test]

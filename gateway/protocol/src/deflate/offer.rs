@@ -3,29 +3,31 @@
 //! It never repairs an offer: one that is malformed, or asks for what is not done here, is
 //! declined, and the connection goes on without compression unless another offer fits.
 //!
-//! Invariant: an offer that is taken can be answered with [`super::AGREED`] as it stands.
+//! Invariant: an offer is taken only together with the answer that meets it.
 
 use tungstenite::http::HeaderMap;
 use tungstenite::http::header::SEC_WEBSOCKET_EXTENSIONS;
 
-/// Whether one of the offers in these headers can be taken.
-pub(crate) fn is_acceptable(headers: &HeaderMap) -> bool {
+use super::{AGREED, AGREED_WITH_WINDOW};
+
+/// What is answered to the first of the offers in these headers that can be taken, if any.
+pub(crate) fn answer(headers: &HeaderMap) -> Option<&'static str> {
     headers
         .get_all(SEC_WEBSOCKET_EXTENSIONS)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(fits)
+        .find_map(meet)
 }
 
-/// One offer: the extension's name and its parameters.
-fn fits(offer: &str) -> bool {
+/// The answer to one offer: the extension's name and its parameters.
+fn meet(offer: &str) -> Option<&'static str> {
     let mut parts = offer.split(';').map(str::trim);
     if parts.next() != Some("permessage-deflate") {
-        return false;
+        return None;
     }
     let mut seen = Vec::new();
-    parts.all(|parameter| {
+    let fits = parts.all(|parameter| {
         let (name, value) = match parameter.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
             None => (parameter, None),
@@ -33,7 +35,13 @@ fn fits(offer: &str) -> bool {
         let is_first = !seen.contains(&name);
         seen.push(name);
         is_first && takes(name, value)
-    })
+    });
+    // Who asks for a window takes an answer without one for a refusal (section 7.1.2.1).
+    let agreed = match seen.contains(&"server_max_window_bits") {
+        true => AGREED_WITH_WINDOW,
+        false => AGREED,
+    };
+    fits.then_some(agreed)
 }
 
 /// Whether a parameter is known and can be met. A smaller window for what we send cannot: the
@@ -57,32 +65,44 @@ fn is_window(bits: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(offers: &[&str], is_taken: bool) {
+    fn check(offers: &[&str], expected: Option<&str>) {
         let mut headers = HeaderMap::new();
         for offer in offers {
             headers.append(SEC_WEBSOCKET_EXTENSIONS, offer.parse().unwrap());
         }
-        assert_eq!(is_acceptable(&headers), is_taken, "{offers:?}");
+        assert_eq!(answer(&headers), expected, "{offers:?}");
     }
 
     #[test]
     fn what_browsers_and_libraries_offer_is_taken() {
-        check(&["permessage-deflate"], true);
-        check(&["permessage-deflate; client_max_window_bits"], true);
-        check(&["permessage-deflate; client_max_window_bits=\"10\""], true);
+        check(&["permessage-deflate"], Some(AGREED));
+        check(
+            &["permessage-deflate; client_max_window_bits"],
+            Some(AGREED),
+        );
+        check(
+            &["permessage-deflate; client_max_window_bits=\"10\""],
+            Some(AGREED),
+        );
         check(
             &["permessage-deflate;server_no_context_takeover;client_no_context_takeover"],
-            true,
+            Some(AGREED),
         );
-        check(&["permessage-deflate; server_max_window_bits=15"], true);
-        check(&["x-webkit-deflate-frame", "permessage-deflate"], true);
+        check(
+            &["permessage-deflate; server_max_window_bits=15"],
+            Some(AGREED_WITH_WINDOW),
+        );
+        check(
+            &["x-webkit-deflate-frame", "permessage-deflate"],
+            Some(AGREED),
+        );
     }
 
     #[test]
     fn an_offer_that_cannot_be_met_is_passed_over_for_the_next() {
         let narrow = "permessage-deflate; server_max_window_bits=9";
-        check(&[narrow], false);
-        check(&[&format!("{narrow}, permessage-deflate")], true);
+        check(&[narrow], None);
+        check(&[&format!("{narrow}, permessage-deflate")], Some(AGREED));
     }
 
     #[test]
@@ -98,7 +118,7 @@ mod tests {
             "permessage-deflate; client_no_context_takeover; client_no_context_takeover",
             "permessage-deflate;",
         ] {
-            check(&[offer], false);
+            check(&[offer], None);
         }
     }
 }

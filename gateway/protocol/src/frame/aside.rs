@@ -63,11 +63,15 @@ impl Aside {
     }
 
     /// How many bytes the message in progress has room for.
-    #[cfg(test)]
     pub(super) fn message_room_bytes(&self) -> usize {
         self.message
             .as_ref()
             .map_or(0, |message| message.bytes.capacity())
+    }
+
+    /// Bytes on the heap, this one's own included.
+    pub(super) fn kept_bytes(&self) -> usize {
+        size_of::<Self>() + self.control.capacity() + self.message_room_bytes()
     }
 
     /// How many bytes of the frame in progress are missing, if there is one.

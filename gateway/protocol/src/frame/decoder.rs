@@ -38,6 +38,12 @@ impl Incomplete {
     pub const fn is_some(&self) -> bool {
         self.0.is_some()
     }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |aside| aside.kept_bytes())
+    }
 }
 
 /// Where the payload of a whole item lies.
