@@ -22,10 +22,12 @@ use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::fanout::median;
 use crate::files;
+use crate::loopback::LoopbackLosses;
 use crate::memory::ProcessUse;
 use crate::report::Latency;
 use crate::swarm::links::Receiving;
 use crate::swarm::options::{pin, swarm_links, system};
+use crate::swarm::speech::float;
 use crate::target::Target;
 use client::EchoClient;
 
@@ -86,13 +88,18 @@ pub struct EchoReport {
     /// From sending a message to its echo.
     pub latency_us: Latency,
     /// Processor time of the server a message, microseconds, median of the rounds.
-    pub server_cpu_us_per_message: f64,
-    /// The same of the minimal echo.
-    pub raw_ring_cpu_us_per_message: f64,
-    /// The first by the second, median of the pairs of rounds.
-    pub ratio: f64,
+    /// Absent without --pid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_us_per_message: Option<f64>,
+    /// The same of the minimal echo; absent with --no-raw, like its rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_ring_cpu_us_per_message: Option<f64>,
+    /// The first by the second, median of the pairs of rounds; absent where one of them is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
     /// Messages a second of the minimal echo.
-    pub raw_ring_messages_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_ring_messages_per_s: Option<f64>,
     /// Echoes of the server.
     pub messages: u64,
     /// Echoes that were not what was sent.
@@ -101,6 +108,9 @@ pub struct EchoReport {
     pub ended: u64,
     /// Each pair of rounds: microseconds a message of the server, of the minimal echo.
     pub rounds: Vec<[f64; 2]>,
+    /// What the kernel dropped meanwhile.
+    #[serde(flatten)]
+    pub losses: LoopbackLosses,
 }
 
 impl EchoReport {
@@ -127,8 +137,10 @@ pub fn run(args: &EchoArgs) -> ExitCode {
 struct Side {
     client: EchoClient,
     pid: Option<u32>,
-    /// Of each round: messages a second, microseconds of processor time a message.
-    rounds: Vec<[f64; 2]>,
+    /// Of each round: messages a second.
+    rates: Vec<f64>,
+    /// Of each round: microseconds of processor time a message, where the process is known.
+    cpu_us: Vec<f64>,
 }
 
 impl Side {
@@ -139,32 +151,33 @@ impl Side {
         client.connect().map_err(system("connecting"))?;
         client.round(WARM_UP).map_err(system("an echo round"))?;
         client.restart_latencies();
-        let rounds = Vec::new();
         Ok(Self {
             client,
             pid,
-            rounds,
+            rates: Vec::new(),
+            cpu_us: Vec::new(),
         })
     }
 
     fn round(&mut self) -> Result<(), BenchError> {
-        let cpu_s = |pid: Option<u32>| pid.and_then(ProcessUse::of).map_or(0.0, |now| now.cpu_s);
-        let before_s = cpu_s(self.pid);
+        let pid = self.pid;
+        let cpu_s = || pid.and_then(ProcessUse::of).map(|now| now.cpu_s);
+        let before_s = cpu_s();
         let round = self.client.round(ROUND).map_err(system("an echo round"))?;
-        let used_us = (cpu_s(self.pid) - before_s) * 1e6;
-        let messages = crate::swarm::speech::rate(round.messages.max(1), 1.0);
-        self.rounds
-            .push([messages / round.seconds, used_us / messages]);
+        let used_s = cpu_s()
+            .zip(before_s)
+            .map(|(after_s, before_s)| after_s - before_s);
+        let messages = float(round.messages.max(1));
+        self.rates.push(messages / round.seconds);
+        self.cpu_us
+            .extend(used_s.map(|used_s| used_s * 1e6 / messages));
         Ok(())
-    }
-
-    fn median(&self, of: usize) -> f64 {
-        median(self.rounds.iter().map(|round| round[of]))
     }
 }
 
 fn measure(args: &EchoArgs) -> Result<EchoReport, BenchError> {
     let target = Target::resolve(&args.target)?;
+    let losses = LoopbackLosses::now();
     let raw = if args.no_raw {
         None
     } else {
@@ -185,23 +198,26 @@ fn measure(args: &EchoArgs) -> Result<EchoReport, BenchError> {
             yardstick.round()?;
         }
     }
-    let raw_of = |of| yardstick.as_ref().map_or(0.0, |side| side.median(of));
-    let other = yardstick.iter().flat_map(|side| &side.rounds);
-    let pairs = server.rounds.iter().zip(other);
-    let rounds: Vec<[f64; 2]> = pairs.map(|(own, raw)| [own[1], raw[1]]).collect();
+    let raw_cpu_us = yardstick
+        .iter()
+        .flat_map(|side| side.cpu_us.iter().copied());
+    let pairs = server.cpu_us.iter().copied().zip(raw_cpu_us.clone());
+    let rounds: Vec<[f64; 2]> = pairs.map(|(own, raw)| [own, raw]).collect();
+    let raw_rates = yardstick.iter().flat_map(|side| side.rates.iter().copied());
     Ok(EchoReport {
         connections: args.connections,
         size: args.size,
-        messages_per_s: server.median(0),
+        messages_per_s: median(server.rates.iter().copied()).unwrap_or(0.0),
         latency_us: Latency::from(server.client.latency_us()),
-        server_cpu_us_per_message: server.median(1),
-        raw_ring_cpu_us_per_message: raw_of(1),
-        raw_ring_messages_per_s: raw_of(0),
+        server_cpu_us_per_message: median(server.cpu_us.iter().copied()),
+        raw_ring_cpu_us_per_message: median(raw_cpu_us),
+        raw_ring_messages_per_s: median(raw_rates),
         ratio: median(rounds.iter().map(|round| round[0] / round[1].max(1e-9))),
         messages: server.client.messages(),
         wrong: server.client.wrong(),
         ended: server.client.ended(),
         rounds,
+        losses: losses.until_now(),
     })
 }
 
@@ -242,8 +258,8 @@ impl fmt::Display for EchoReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} connections, {} B: {:.0} messages/s, server CPU {:.2} us a message",
-            self.connections, self.size, self.messages_per_s, self.server_cpu_us_per_message
+            "{} connections, {} B: {:.0} messages/s; {}",
+            self.connections, self.size, self.messages_per_s, self.losses
         )?;
         let latency = &self.latency_us;
         writeln!(
@@ -251,12 +267,20 @@ impl fmt::Display for EchoReport {
             "latency us: p50 {} p99 {} p99.9 {} max {}",
             latency.p50, latency.p99, latency.p999, latency.max
         )?;
-        if !self.rounds.is_empty() {
+        if let Some(cpu_us) = self.server_cpu_us_per_message {
+            writeln!(f, "server CPU: {cpu_us:.2} us a message")?;
+        }
+        if let (Some(per_s), Some(cpu_us)) = (
+            self.raw_ring_messages_per_s,
+            self.raw_ring_cpu_us_per_message,
+        ) {
             writeln!(
                 f,
-                "minimal echo: {:.0} messages/s, CPU {:.2} us a message; ratio {:.3}",
-                self.raw_ring_messages_per_s, self.raw_ring_cpu_us_per_message, self.ratio
+                "minimal echo: {per_s:.0} messages/s, CPU {cpu_us:.2} us a message"
             )?;
+        }
+        if let Some(ratio) = self.ratio {
+            writeln!(f, "ratio {ratio:.3}")?;
         }
         if !self.is_clean() {
             writeln!(

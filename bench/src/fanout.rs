@@ -18,12 +18,13 @@ use clap::Args;
 use crate::chat::parse_duration;
 use crate::error::BenchError;
 use crate::files;
-use crate::idle::hold;
+use crate::loopback::LoopbackLosses;
 use crate::memory::ProcessUse;
 use crate::swarm::crowd::Crowd;
+use crate::swarm::hold;
 use crate::swarm::links::Link;
 use crate::swarm::options::{Ending, SwarmOptions, pin, system};
-use crate::swarm::speech::{Speech, Spoken, everyone, lost, rate, speak, text};
+use crate::swarm::speech::{Speech, Spoken, everyone, rate, speak, text};
 use crate::target::Target;
 use bare::Bare;
 pub use report::FanoutReport;
@@ -96,6 +97,7 @@ fn measure(args: &FanoutArgs) -> Result<FanoutReport, BenchError> {
     if let Some(core) = args.core {
         pin(core)?;
     }
+    let losses = LoopbackLosses::now();
     hold::come(&mut crowd, args.subscribers, options.connect_timeout)?;
     let channel = everyone(&crowd, args.subscribers).ok_or(BenchError::NoSharedChannel)?;
     let mut report = FanoutReport::new(args.subscribers);
@@ -118,6 +120,7 @@ fn measure(args: &FanoutArgs) -> Result<FanoutReport, BenchError> {
         None => {}
     }
     report.conclude(&crowd);
+    report.losses = losses.until_now();
     Ok(report)
 }
 
@@ -129,6 +132,9 @@ fn closed(
     report: &mut FanoutReport,
 ) -> Result<(), BenchError> {
     let content = text(usize::from(args.size));
+    let losses = |crowd: &Crowd| crowd.people.tally.dropped + crowd.people.tally.resyncs;
+    let before = losses(crowd);
+    crowd.people.talk.begin();
     // The first message tells how long a frame is, and warms both up.
     all_hear(crowd, channel, &content)?;
     let frame = crowd.people.tally.message_frame_bytes;
@@ -154,7 +160,10 @@ fn closed(
         let seconds = crowd.clock().seconds() - begun;
         report.bare_round(rate(deliveries, seconds));
     }
-    report.lost += lost(crowd);
+    let talk = &crowd.people.talk;
+    report.lost += talk.due().saturating_sub(talk.heard());
+    report.undue = talk.heard().saturating_sub(talk.due());
+    report.thrown_out = losses(crowd) - before;
     Ok(())
 }
 
@@ -173,17 +182,16 @@ fn all_hear(crowd: &mut Crowd, channel: u128, content: &str) -> Result<(), Bench
     let due_ns = crowd.clock().now_ns();
     let begun = crowd.clock().seconds();
     let acked = crowd.people.talk.acked_count();
-    let deliveries = |crowd: &Crowd| {
-        let ledger = crowd.people.ledger.as_ref();
-        ledger.map_or(0, |ledger| ledger.counts().deliveries)
-    };
-    let all = deliveries(crowd) + crowd.live();
+    let ledger = crowd.people.ledger.as_ref();
+    let watchers = ledger.map_or(0, |ledger| ledger.watchers(channel));
+    let heard = |crowd: &Crowd| crowd.people.talk.heard();
+    let all = heard(crowd) + u64::from(watchers);
     crowd.say(Link(0), channel, content, due_ns);
-    while deliveries(crowd) < all || crowd.people.talk.acked_count() == acked {
+    while heard(crowd) < all || crowd.people.talk.acked_count() == acked {
         crowd.turn(MS).map_err(system("hearing"))?;
         if crowd.clock().seconds() - begun > STALLED_S {
             return Err(BenchError::Stalled {
-                missing: all - deliveries(crowd).min(all),
+                missing: all - heard(crowd).min(all),
             });
         }
     }

@@ -7,7 +7,6 @@
 //! good; a session counts as held only while it is live; a run in which one was lost says so.
 
 mod hear;
-pub(crate) mod hold;
 mod report;
 
 use std::process::ExitCode;
@@ -19,9 +18,11 @@ use crate::chat::parse_duration;
 use crate::clock::{pause, thread_cpu};
 use crate::error::BenchError;
 use crate::files;
+use crate::loopback::LoopbackLosses;
 use crate::memory::{Kernel, ProcessUse, free_bytes, lingering};
 use crate::swarm::calibrate::{Calibration, SETTLE, calibrate};
 use crate::swarm::crowd::Crowd;
+use crate::swarm::hold;
 use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::speech::Speech;
 use crate::target::Target;
@@ -39,8 +40,9 @@ const CALIBRATION_CONNECTIONS: u32 = 15_000;
 /// Holds sessions that are subscribed and send heartbeats; then, if asked, lets them hear.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 0 when every session was held and every message arrived, 1 when \
-    not, 2 when the run could not be made."
+    after_help = "The users need as many channels as --subscriptions says: `throng admin seed-users \
+    --everyone NAME --circles 4` gives five.\n\nExit status: 0 when every session came with all its \
+    subscriptions, was held, and every message arrived, 1 when not, 2 when the run could not be made."
 )]
 pub struct IdleArgs {
     #[command(flatten)]
@@ -94,6 +96,10 @@ struct Moment {
     free: i64,
     clock_s: f64,
     live: u64,
+    /// Subscriptions that were confirmed so far.
+    subscriptions: u64,
+    /// Heartbeats that were sent so far, and answered.
+    heartbeats: [u64; 2],
     /// Processor time of the generator.
     own_cpu: Duration,
 }
@@ -106,8 +112,16 @@ impl Moment {
             free: free_bytes(),
             clock_s: crowd.clock().seconds(),
             live: crowd.live(),
+            subscriptions: crowd.people.tally.subscriptions,
+            heartbeats: [crowd.sent_heartbeats(), crowd.people.tally.heartbeat_acks],
             own_cpu: thread_cpu(),
         }
+    }
+
+    fn heartbeats_since(&self, earlier: &Self) -> [u64; 2] {
+        let [sent, answered] = self.heartbeats;
+        let [sent_before, answered_before] = earlier.heartbeats;
+        [sent - sent_before, answered - answered_before]
     }
 }
 
@@ -121,15 +135,19 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let calibration = calibrated(args)?;
     warm_up(&mut crowd, args)?;
     pause(SETTLE);
-    let before = Moment::now(options.pid, &crowd);
+    crowd.restart_handshakes();
+    let losses = LoopbackLosses::now();
+    let empty = Moment::now(options.pid, &crowd);
     let connect_s = come(&mut crowd, args)?;
     hold::stay(&mut crowd, SETTLE)?;
-    let come = Moment::now(options.pid, &crowd);
+    let full = Moment::now(options.pid, &crowd);
     let least = hold::stay(&mut crowd, args.duration)?;
     let held = Moment::now(options.pid, &crowd);
-    let came = u32::try_from(come.live).unwrap_or(args.connections);
+    let came = u32::try_from(full.live).unwrap_or(args.connections);
     let mut report = IdleReport::new(args.connections, came, &calibration);
-    report.memory(&before, &come, &held);
+    report.memory(&empty, &full, &held);
+    report.subscriptions = held.subscriptions - empty.subscriptions;
+    report.subscriptions_asked = u64::from(args.connections) * u64::from(options.subscriptions);
     if args.then_broadcast {
         report.broadcast = Some(hear::broadcast(&mut crowd, args.connections, args.size)?);
     }
@@ -142,6 +160,8 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
         report.chatter = Some(hear::chatter(&mut crowd, args.connections, speech)?);
     }
     report.sessions(&crowd, connect_s, least);
+    report.heartbeats = Moment::now(None, &crowd).heartbeats_since(&empty);
+    report.losses = losses.until_now();
     Ok(report)
 }
 

@@ -1,12 +1,14 @@
-//! The load generator: many chat clients, an open-loop plan, and a checker of every promise; and
-//! the message store measured by itself, beside others.
+//! The load generator: chat clients by the thousand whose every promise is checked, or by the
+//! million whose deliveries are; and the message store measured by itself, beside others.
 //!
 //! It meets the server over a socket, like any client: it depends on the wire types and the store
-//! and never on the server. Pure parts know no socket, clock or file; `chat`, `setup`, `rest`,
-//! `worker`, `socket`, `files`, `store` and `clock` are the edges.
+//! and never on the server. Pure parts know no socket, clock or file; the edges are `chat`,
+//! `setup`, `rest`, `worker`, `socket`, `files`, `store`, `clock`, `memory`, `loopback`, `soak`,
+//! `echo`, `fanout::bare`, and of `swarm` what holds rings, addresses and tokens.
 //!
-//! Invariants: load follows the plan, never the server's pace; every number that is reported was
-//! measured from the intended send time.
+//! Invariants: in an open loop, load follows the plan, never the server's pace, and latencies count
+//! from the intended send time; a closed loop (`echo`, `fanout --closed`) is called one, and its
+//! figures are rates beside a yardstick's.
 
 pub mod audience;
 pub mod chat;
@@ -22,6 +24,7 @@ pub mod heard;
 pub mod history;
 pub mod idle;
 pub mod index;
+pub mod loopback;
 pub mod memory;
 pub mod oracle;
 pub mod plan;

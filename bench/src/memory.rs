@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::param::page_size;
 use serde::Serialize;
 
 /// Memory that the kernel holds for itself, bytes.
@@ -97,26 +97,26 @@ impl ProcessUse {
     }
 }
 
-/// The kernel's own count in nanoseconds, over all threads; in clock ticks where it keeps none.
+/// The process's own clock: nanoseconds of all its threads, those that ended included.
+#[expect(
+    unsafe_code,
+    reason = "the clock of another process has no safe interface"
+)]
 fn cpu_s(pid: u32) -> Option<f64> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let mut ns = 0;
-    for task in tasks.flatten() {
-        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        let first = text.split_whitespace().next();
-        ns += first.and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    }
-    if ns > 0 {
-        return Some(std::time::Duration::from_nanos(ns).as_secs_f64());
-    }
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold spaces; it ends with the last bracket.
-    let rest = text.rsplit_once(')')?.1;
-    let mut words = rest.split_whitespace().skip(11);
-    let mut next = || words.next()?.parse::<u32>().ok();
-    let ticks = f64::from(next()?) + f64::from(next()?);
-    let per_second = u32::try_from(clock_ticks_per_second()).unwrap_or(100);
-    Some(ticks / f64::from(per_second))
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    let mut clock = 0;
+    let mut used = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: both calls only write to the variable that is passed, which outlives them.
+    let is_read = unsafe {
+        libc::clock_getcpuclockid(pid, &raw mut clock) == 0
+            && libc::clock_gettime(clock, &raw mut used) == 0
+    };
+    let seconds = u64::try_from(used.tv_sec).ok()?;
+    let nanoseconds = u32::try_from(used.tv_nsec).ok()?;
+    is_read.then(|| std::time::Duration::new(seconds, nanoseconds).as_secs_f64())
 }
 
 /// TCP sockets that there are, in whatever state.
@@ -275,11 +275,13 @@ impl Kernel {
     }
 }
 
+/// Bytes, to be divided.
 #[expect(
     clippy::cast_precision_loss,
     reason = "bytes of a machine's memory: 53 bits are plenty"
 )]
-const fn float(bytes: i64) -> f64 {
+#[must_use]
+pub const fn float(bytes: i64) -> f64 {
     bytes as f64
 }
 
@@ -302,6 +304,25 @@ mod tests {
         assert!(own.resident > 0 && own.cpu_s > 0.0);
         assert!(KernelMemory::now().sum() > 0 && free_bytes() > 0);
         assert_eq!(ProcessUse::of(u32::MAX), None);
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread that ends is what it is about"
+    )]
+    fn threads_that_ended_have_used_their_time() {
+        let own = std::process::id();
+        let before = ProcessUse::of(own).unwrap().cpu_s;
+        let worked = std::thread::spawn(|| {
+            let enough = std::time::Duration::from_millis(50);
+            while crate::clock::thread_cpu() < enough {
+                std::hint::spin_loop();
+            }
+        });
+        worked.join().unwrap();
+        let used = ProcessUse::of(own).unwrap().cpu_s - before;
+        assert!(used >= 0.05, "{used}");
     }
 
     #[test]

@@ -35,9 +35,10 @@ use crate::chat::parse_duration;
 use crate::clock::pause;
 use crate::error::BenchError;
 use crate::files;
-use crate::idle::hold;
+use crate::loopback::LoopbackLosses;
 use crate::report::Latency;
 use crate::swarm::crowd::Crowd;
+use crate::swarm::hold;
 use crate::swarm::links::{Link, Receiving};
 use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::speech::{Speech, drain, everyone, speak};
@@ -147,6 +148,7 @@ fn measure(args: &SoakArgs) -> Result<SoakReport, BenchError> {
         before: subject.now(),
         ..SoakReport::default()
     };
+    let losses = LoopbackLosses::now();
     hold::come(&mut crowd, args.connections, args.swarm.connect_timeout)?;
     subject.live.store(crowd.live(), Ordering::Relaxed);
     report.come = subject.now();
@@ -163,6 +165,7 @@ fn measure(args: &SoakArgs) -> Result<SoakReport, BenchError> {
     }
     report.offences(malformed.stop());
     report.count(&crowd);
+    report.losses = losses.until_now();
     report.memory(from_s, to_s, args.swarm.pid.is_some());
     crowd.dismiss(args.connections).map_err(system("leaving"))?;
     let gone = wait_until_gone(args, &subject, &report.before);

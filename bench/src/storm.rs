@@ -17,10 +17,11 @@ use serde::Serialize;
 use crate::chat::parse_duration;
 use crate::error::BenchError;
 use crate::files;
-use crate::idle::hold;
+use crate::loopback::LoopbackLosses;
 use crate::progress::Progress;
 use crate::report::Latency;
 use crate::swarm::crowd::Crowd;
+use crate::swarm::hold;
 use crate::swarm::links::Link;
 use crate::swarm::options::{Ending, SwarmOptions, system};
 use crate::swarm::people::Phase;
@@ -75,6 +76,12 @@ pub struct StormReport {
     pub duplicated: u64,
     /// Delivered after a later one.
     pub out_of_order: u64,
+    /// Delivered to clients that do not watch the channel.
+    pub unasked: u64,
+    /// Times that one nonce stood at a second place of its channel.
+    pub doubled: u64,
+    /// Delivered in another channel than they were sent to.
+    pub misplaced: u64,
     /// From the cut until the first connection was made again, seconds.
     pub outage_s: f64,
     /// Clients that lost their connection.
@@ -85,7 +92,7 @@ pub struct StormReport {
     pub unanswered: u64,
     /// Subscriptions that were told to fetch anew instead.
     pub resyncs: u64,
-    /// From dial to live, first and later ones together.
+    /// From dial to live, of those who came back.
     pub handshake_latency_us: Latency,
     /// The messages afterwards.
     pub after: Spoken,
@@ -93,15 +100,21 @@ pub struct StormReport {
     pub ended: BTreeMap<String, u64>,
     /// Errors of the server, by code.
     pub errors: BTreeMap<&'static str, u64>,
+    /// What the kernel dropped meanwhile.
+    #[serde(flatten)]
+    pub losses: LoopbackLosses,
 }
 
 impl StormReport {
     /// Whether all came back and nothing was lost.
     #[must_use]
-    pub const fn is_clean(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.lost == 0
             && self.duplicated == 0
             && self.out_of_order == 0
+            && self.unasked == 0
+            && self.doubled == 0
+            && self.misplaced == 0
             && self.after.is_clean()
             && self.resyncs == 0
             && self.cut > 0
@@ -129,6 +142,7 @@ fn measure(args: &StormArgs) -> Result<StormReport, BenchError> {
         .swarm
         .crowd(args.connections, args.rate, Ending::Resume)?;
     crowd.people.keep_ledger();
+    let losses = LoopbackLosses::now();
     hold::come(&mut crowd, args.connections, args.swarm.connect_timeout)?;
     let shared = everyone(&crowd, args.connections);
     let talk = |crowd: &mut Crowd| {
@@ -147,6 +161,7 @@ fn measure(args: &StormArgs) -> Result<StormReport, BenchError> {
         ..StormReport::default()
     };
     crowd.hurry(args.return_rate);
+    crowd.restart_handshakes();
     let acked = crowd.people.talk.acked_count();
     come_back(args, &mut crowd, shared, &mut report)?;
     drain(&mut crowd)?;
@@ -154,6 +169,7 @@ fn measure(args: &StormArgs) -> Result<StormReport, BenchError> {
     report.acked_meanwhile = crowd.people.talk.acked_count() - acked;
     report.after = talk(&mut crowd)?;
     conclude(&crowd, &mut report);
+    report.losses = losses.until_now();
     Ok(report)
 }
 
@@ -215,8 +231,8 @@ fn come_back(
         if now_s - begun_s > args.return_timeout.as_secs_f64() {
             return Err(hold::not_all_live(crowd, args.connections));
         }
-        if cut_s.is_some() {
-            let due = (now_s - begun_s) * f64::from(args.message_rate);
+        if let Some(since_s) = cut_s {
+            let due = (now_s - since_s) * f64::from(args.message_rate);
             if (f64::from(said)) < due {
                 let (link, channel) = choose(crowd, args.connections, shared, u64::from(said));
                 said += 1;
@@ -232,9 +248,13 @@ fn come_back(
 fn conclude(crowd: &Crowd, report: &mut StormReport) {
     report.lost = lost(crowd);
     if let Some(ledger) = &crowd.people.ledger {
-        report.duplicated = ledger.counts().duplicated;
-        report.out_of_order = ledger.counts().out_of_order;
+        let counts = ledger.counts();
+        report.duplicated = counts.duplicated;
+        report.out_of_order = counts.out_of_order;
+        report.unasked = counts.unasked;
     }
+    report.doubled = crowd.people.talk.doubled();
+    report.misplaced = crowd.people.talk.misplaced();
     let tally = &crowd.people.tally;
     report.resyncs = tally.resyncs;
     report.handshake_latency_us = Latency::from(crowd.handshake_us());
@@ -257,10 +277,16 @@ impl fmt::Display for StormReport {
         )?;
         writeln!(
             f,
-            "lost {}, duplicated {}, out of order {}, told to fetch anew {}",
-            self.lost, self.duplicated, self.out_of_order, self.resyncs
+            "lost {}, duplicated {}, out of order {}, unasked {}, at two places {}, astray {}, told to fetch anew {}",
+            self.lost,
+            self.duplicated,
+            self.out_of_order,
+            self.unasked,
+            self.doubled,
+            self.misplaced,
+            self.resyncs
         )?;
-        write!(f, "afterwards: {}", self.after)?;
+        write!(f, "{}\nafterwards: {}", self.losses, self.after)?;
         for (reason, count) in &self.ended {
             writeln!(f, "ended: {count} {reason}")?;
         }

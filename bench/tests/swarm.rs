@@ -180,18 +180,49 @@ fn sessions_are_held_on_several_rings_and_hear_everything() {
     assert!(number(&report, "handshakes_per_s") > 0.0);
     assert!(number(&report, "connections").total_cmp(&60.0).is_eq());
     assert_eq!(report["least_live"], 60);
+    assert_eq!(report["subscriptions"], 300);
+    assert!(report["softnet_dropped"].is_u64() && report["tcp_retransmitted"].is_u64());
     assert_eq!(report["generator_rings"], 3);
     assert_eq!(report["broadcast"]["deliveries"], 60);
     assert_eq!(report["chatter"]["sent"], 100);
     assert_eq!(report["chatter"]["deliveries"], 400);
     for heard in ["broadcast", "chatter"] {
-        for wrong in ["lost", "duplicated", "out_of_order"] {
+        for wrong in ["lost", "duplicated", "out_of_order", "unasked", "doubled"] {
             assert_eq!(report[heard][wrong], 0, "{heard}.{wrong}");
         }
+        assert_eq!(report[heard]["due"], report[heard]["deliveries"]);
+        assert!(number(&report[heard], "generator_cpu_percent") > 0.0);
     }
     let beats = &report["heartbeats"];
     assert!(beats[0].as_u64() > Some(200), "{beats}");
     assert!(report["events"][1].as_u64() > Some(100), "a half is parsed");
+}
+
+#[test]
+fn sessions_that_watch_less_than_was_asked_for_are_told_apart() {
+    let (folder, server) = stage(8);
+    let (status, report) = bench(
+        folder.path(),
+        &server.target,
+        &[
+            "idle",
+            "--connections",
+            "8",
+            "--subscriptions",
+            "6",
+            "--duration",
+            "1s",
+            "--no-calibration",
+            "--warm-up",
+            "2",
+            "--tokens",
+            &tokens(folder.path()),
+        ],
+    );
+    assert_eq!(status.code(), Some(1), "{report}");
+    assert_eq!(report["least_live"], 8);
+    assert_eq!(report["subscriptions"], 40);
+    assert_eq!(report["subscriptions_asked"], 48);
 }
 
 #[test]
@@ -250,6 +281,9 @@ fn a_fan_out_is_compared_with_a_bare_loop() {
         assert!(number(&report, name) > 0.0, "{name}");
     }
     assert!(number(&report, "frame_bytes") > 300.0);
+    for absent in ["coalesced_deliveries_per_s", "server_cpu_us_per_delivery"] {
+        assert!(report[absent].is_null(), "{absent} was not measured");
+    }
 
     let (status, report) = bench(
         folder.path(),
@@ -269,6 +303,7 @@ fn a_fan_out_is_compared_with_a_bare_loop() {
     assert!(status.success(), "{status}: {report}");
     assert!(number(&report, "coalesced_deliveries_per_s") > 0.0);
     assert_eq!(report["open"]["deliveries"], 2_000);
+    assert_eq!(report["open"]["due"], 2_000);
     for name in ["lost", "duplicated", "out_of_order"] {
         assert_eq!(report[name], 0, "{name}");
     }

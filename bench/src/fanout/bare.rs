@@ -9,13 +9,17 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::swarm::links::{Happened, Link, LinkSettings, Links};
 use crate::swarm::options::pin_thread;
 
 const MS: u64 = 1_000_000;
 /// Dials under way: fewer than may wait for `accept`.
 const UNDER_WAY_MAX: u32 = 64;
+/// Nothing has moved for so long: the pass, or the connecting, cannot end.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// As many sockets as there are subscribers, and who sends to them.
 pub(super) struct Bare {
@@ -66,7 +70,9 @@ impl Bare {
         let orders = self.orders.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         orders.send(()).map_err(|_| io::ErrorKind::BrokenPipe)?;
         let mut missing = self.frame_bytes * u64::from(self.links.count());
+        let clock = Clock::start();
         while missing > 0 {
+            in_time(clock)?;
             self.links.exchange(MS, &mut self.happened)?;
             for happening in self.happened.drain(..) {
                 match happening {
@@ -101,7 +107,9 @@ fn connect(links: &mut Links, listener: &TcpListener) -> io::Result<Vec<TcpStrea
     let mut next = 0;
     let mut happened = Vec::new();
     let mut up = 0;
+    let clock = Clock::start();
     while up < links.count() {
+        in_time(clock)?;
         while next < links.count() && next - up < UNDER_WAY_MAX {
             links.dial(Link(next))?;
             next += 1;
@@ -112,6 +120,7 @@ fn connect(links: &mut Links, listener: &TcpListener) -> io::Result<Vec<TcpStrea
                 Happened::Up(_) => {
                     let (socket, _): (TcpStream, SocketAddr) = listener.accept()?;
                     socket.set_nodelay(true)?;
+                    socket.set_write_timeout(Some(STALLED))?;
                     accepted.push(socket);
                     up += 1;
                 }
@@ -123,11 +132,20 @@ fn connect(links: &mut Links, listener: &TcpListener) -> io::Result<Vec<TcpStrea
     Ok(accepted)
 }
 
+fn in_time(clock: Clock) -> io::Result<()> {
+    if clock.seconds() > STALLED.as_secs_f64() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(())
+}
+
 fn send_passes(mut sockets: Vec<TcpStream>, frame: &[u8], ordered: &Receiver<()>) {
     while ordered.recv().is_ok() {
         for socket in &mut sockets {
-            // The receiver sees what did not arrive: its pass does not end.
-            let _ = socket.write(frame);
+            if socket.write_all(frame).is_err() {
+                // The receiver sees what did not arrive: its pass does not end in time.
+                return;
+            }
         }
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::{FanoutArgs, FanoutReport, is_good};
 use crate::error::BenchError;
-use crate::idle::hold;
 use crate::swarm::crowd::Crowd;
+use crate::swarm::hold;
 use crate::swarm::links::Link;
-use crate::swarm::speech::{Speech, speak};
+use crate::swarm::speech::{Speech, Spoken, speak};
 
 /// 99 % of the deliveries come within this, microseconds.
 pub(super) const P99_US_MAX: u64 = 100_000;
@@ -69,11 +69,11 @@ fn probe(
     };
     let spoken = speak(crowd, speech, |_, _| (Link(0), channel))?;
     let is_good = is_good(&spoken);
+    let p99 = spoken.delivery_latency_us.p99;
     eprintln!(
-        "{rate} messages/s: {:.0} deliveries/s, p99 {} us{}",
+        "{rate} messages/s: {:.0} deliveries/s, p99 {p99} us{}",
         spoken.deliveries_per_s,
-        spoken.delivery_latency_us.p99,
-        if is_good { "" } else { ", too much" }
+        too_much(&spoken)
     );
     report.probed(rate, &spoken);
     if is_good {
@@ -84,4 +84,41 @@ fn probe(
         hold::come(crowd, args.subscribers, args.swarm.connect_timeout)?;
     }
     Ok(is_good)
+}
+
+/// Why a rate is too high; nothing when it is not.
+fn too_much(spoken: &Spoken) -> String {
+    let mut reasons: Vec<String> = spoken
+        .faults()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    let p99 = spoken.delivery_latency_us.p99;
+    if p99 >= P99_US_MAX {
+        reasons.push(format!("p99 of {P99_US_MAX} us or more"));
+    }
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!(", too much: {}", reasons.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_that_is_too_high_says_why() {
+        let mut spoken = Spoken::default();
+        assert!(is_good(&spoken) && too_much(&spoken).is_empty());
+        spoken.delivery_latency_us.p99 = P99_US_MAX;
+        spoken.dropped = 3;
+        assert!(!is_good(&spoken));
+        let why = too_much(&spoken);
+        assert_eq!(
+            why,
+            ", too much: 3 connections dropped, p99 of 100000 us or more"
+        );
+        spoken.delivery_latency_us.p99 = 0;
+        assert!(!is_good(&spoken));
+    }
 }

@@ -9,10 +9,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::loopback::LoopbackLosses;
 use crate::memory::ProcessUse;
 use crate::report::Latency;
 use crate::swarm::crowd::Crowd;
-use crate::swarm::speech::{Spoken, rate};
+use crate::swarm::speech::{Spoken, float, rate};
 
 /// The report of `throng-bench fanout`.
 #[derive(Clone, Default, Debug, Serialize)]
@@ -20,31 +21,52 @@ pub struct FanoutReport {
     /// Subscribers of the channel.
     pub subscribers: u32,
     /// Closed loop: deliveries a second, median of the rounds.
-    pub deliveries_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliveries_per_s: Option<f64>,
     /// The bare loop in between: sends a second, median of the rounds.
-    pub bare_send_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bare_send_per_s: Option<f64>,
     /// The first by the second, median of the pairs of rounds.
-    pub ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
     /// Open loop: the most deliveries a second of which 99 % came within 100 ms.
-    pub coalesced_deliveries_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coalesced_deliveries_per_s: Option<f64>,
     /// Messages a second of that.
-    pub coalesced_messages_per_s: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coalesced_messages_per_s: Option<u32>,
     /// Due, and not delivered, where the rate was one that holds.
     pub lost: u64,
     /// Delivered again.
     pub duplicated: u64,
     /// Delivered after a later one.
     pub out_of_order: u64,
+    /// Delivered to clients that do not watch the channel, at any rate.
+    pub unasked: u64,
+    /// Times that one nonce stood at a second place of its channel, at any rate.
+    pub doubled: u64,
+    /// Delivered in another channel than they were sent to, at any rate.
+    pub misplaced: u64,
+    /// Closed loop: deliveries beyond those that were due.
+    pub undue: u64,
+    /// Closed loop: live connections that ended, and clients that were told to fetch anew.
+    pub thrown_out: u64,
+    /// Live connections that ended, at any rate: a rate that is too high throws slow readers out.
+    pub dropped: u64,
+    /// Times that a client was told to fetch anew, at any rate.
+    pub resyncs: u64,
     /// Due time to delivery at the best rate of the open loop, or at the one that was asked for.
     pub delivery_latency_us: Latency,
     /// Everything about that rate.
     pub open: Option<Spoken>,
     /// Bytes of a delivered frame with its header.
     pub frame_bytes: usize,
-    /// Closed loop: processor time of the server a delivery, microseconds, median of the rounds.
-    pub server_cpu_us_per_delivery: f64,
-    /// Open loop at one rate: the same.
-    pub open_cpu_us_per_delivery: f64,
+    /// Closed loop, with --pid: processor time of the server a delivery, microseconds, median of the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_us_per_delivery: Option<f64>,
+    /// Open loop at one rate, with --pid: the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_cpu_us_per_delivery: Option<f64>,
     /// Each round's rates: the server's, the bare loop's.
     pub rounds: Vec<[f64; 2]>,
     /// Each rate that was tried: messages a second, deliveries a second, p99 in microseconds.
@@ -53,6 +75,9 @@ pub struct FanoutReport {
     pub ended: BTreeMap<String, u64>,
     /// Events that came, those parsed whole, and those in which scanning had seen something else.
     pub events: [u64; 3],
+    /// What the kernel dropped meanwhile.
+    #[serde(flatten)]
+    pub losses: LoopbackLosses,
     #[serde(skip)]
     cpu_us: Vec<f64>,
 }
@@ -67,11 +92,22 @@ impl FanoutReport {
         }
     }
 
-    /// Whether everything arrived once, in order.
+    /// Whether everything arrived once, in order: at any rate nothing twice and nothing astray, and
+    /// in the closed loop and at the rate that holds all of it, with nobody thrown out.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let is_right = self.lost == 0 && self.duplicated == 0 && self.out_of_order == 0;
-        is_right && self.events[2] == 0 && self.open.iter().all(Spoken::is_clean)
+        let wrongs = [
+            self.lost,
+            self.duplicated,
+            self.out_of_order,
+            self.unasked,
+            self.doubled,
+            self.misplaced,
+            self.undue,
+            self.thrown_out,
+            self.events[2],
+        ];
+        wrongs == [0; 9] && self.open.iter().all(Spoken::is_clean)
     }
 
     pub(super) fn server_round(
@@ -84,7 +120,7 @@ impl FanoutReport {
         self.rounds.push([rate(deliveries, seconds), 0.0]);
         if let (Some(before), Some(after)) = (before, after) {
             let cpu_s = after.cpu_s - before.cpu_s;
-            self.cpu_us.push(cpu_s * 1e6 / rate(deliveries, 1.0));
+            self.cpu_us.push(cpu_s * 1e6 / float(deliveries));
         }
     }
 
@@ -102,20 +138,18 @@ impl FanoutReport {
     ) {
         if let (Some(before), Some(after)) = (before, after) {
             let cpu_us = (after.cpu_s - before.cpu_s) * 1e6;
-            self.open_cpu_us_per_delivery = cpu_us / rate(spoken.deliveries.max(1), 1.0);
+            self.open_cpu_us_per_delivery = Some(cpu_us / float(spoken.deliveries.max(1)));
         }
     }
 
     pub(super) fn probed(&mut self, rate: u32, spoken: &Spoken) {
-        self.duplicated += spoken.duplicated;
-        self.out_of_order += spoken.out_of_order;
         let p99 = spoken.delivery_latency_us.p99;
         self.probes.push((rate, spoken.deliveries_per_s, p99));
     }
 
     pub(super) fn best(&mut self, rate: u32, spoken: Spoken) {
-        self.coalesced_messages_per_s = rate;
-        self.coalesced_deliveries_per_s = spoken.deliveries_per_s;
+        self.coalesced_messages_per_s = Some(rate);
+        self.coalesced_deliveries_per_s = Some(spoken.deliveries_per_s);
         self.delivery_latency_us = spoken.delivery_latency_us;
         self.lost += spoken.lost;
         self.open = Some(spoken);
@@ -131,17 +165,22 @@ impl FanoutReport {
         self.frame_bytes = tally.message_frame_bytes;
         self.events = [tally.events, tally.parsed, tally.misread];
         if let Some(ledger) = &crowd.people.ledger {
-            self.duplicated = ledger.counts().duplicated;
-            self.out_of_order = ledger.counts().out_of_order;
+            let counts = ledger.counts();
+            self.duplicated = counts.duplicated;
+            self.out_of_order = counts.out_of_order;
+            self.unasked = counts.unasked;
         }
+        self.doubled = crowd.people.talk.doubled();
+        self.misplaced = crowd.people.talk.misplaced();
+        (self.dropped, self.resyncs) = (tally.dropped, tally.resyncs);
     }
 }
 
-/// The middle one; 0 of none.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The middle one.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    values.get(values.len() / 2).copied()
 }
 
 impl fmt::Display for FanoutReport {
@@ -151,35 +190,44 @@ impl fmt::Display for FanoutReport {
             "{} subscribers, frames of {} bytes",
             self.subscribers, self.frame_bytes
         )?;
-        if !self.rounds.is_empty() {
+        if let (Some(server), Some(bare), Some(ratio)) =
+            (self.deliveries_per_s, self.bare_send_per_s, self.ratio)
+        {
             writeln!(
                 f,
-                "closed: {:.0} deliveries/s; bare send(): {:.0}/s; ratio {:.3}; server CPU {:.2} us a delivery",
-                self.deliveries_per_s,
-                self.bare_send_per_s,
-                self.ratio,
-                self.server_cpu_us_per_delivery
+                "closed: {server:.0} deliveries/s; bare send(): {bare:.0}/s; ratio {ratio:.3}"
             )?;
         }
-        if let Some(open) = &self.open {
-            write!(
-                f,
-                "open, {} messages/s: {open}",
-                self.coalesced_messages_per_s
-            )?;
+        for (which, cpu_us) in [
+            ("closed", self.server_cpu_us_per_delivery),
+            ("open", self.open_cpu_us_per_delivery),
+        ] {
+            if let Some(cpu_us) = cpu_us {
+                writeln!(f, "{which}: server CPU {cpu_us:.2} us a delivery")?;
+            }
+        }
+        if let (Some(open), Some(rate)) = (&self.open, self.coalesced_messages_per_s) {
+            write!(f, "open, {rate} messages/s: {open}")?;
         } else if !self.probes.is_empty() {
             writeln!(f, "open: no rate was low enough")?;
         }
         writeln!(
             f,
-            "all together: lost {}, duplicated {}, out of order {}; {} events scanned, {} parsed, {} misread",
+            "all together: lost {}, duplicated {}, out of order {}, unasked {}, at two places {}, astray {}; \
+             {} connections dropped, {} told to fetch anew; {} events scanned, {} parsed, {} misread",
             self.lost,
             self.duplicated,
             self.out_of_order,
+            self.unasked,
+            self.doubled,
+            self.misplaced,
+            self.dropped,
+            self.resyncs,
             self.events[0],
             self.events[1],
             self.events[2]
         )?;
+        writeln!(f, "{}", self.losses)?;
         for (reason, count) in &self.ended {
             writeln!(f, "ended: {count} {reason}")?;
         }

@@ -10,7 +10,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Moment;
-use crate::memory::KernelMemory;
+use crate::loopback::LoopbackLosses;
+use crate::memory::{KernelMemory, float};
 use crate::report::Latency;
 use crate::swarm::calibrate::{Calibration, Objects, is_quiet};
 use crate::swarm::crowd::Crowd;
@@ -23,6 +24,10 @@ pub struct IdleReport {
     pub connections: u32,
     /// Sessions that were asked for.
     pub asked: u32,
+    /// Subscriptions that were confirmed, all sessions together.
+    pub subscriptions: u64,
+    /// Subscriptions that were asked for.
+    pub subscriptions_asked: u64,
     /// Growth of the server's resident memory, bytes a session, at the end of the hold.
     pub user_bytes_per_connection: f64,
     /// Growth of the kernel's memory without the generator's ends, bytes a session, at the end.
@@ -62,11 +67,11 @@ pub struct IdleReport {
     pub ended: BTreeMap<String, u64>,
     /// Errors of the server, by code.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Heartbeats sent, and answered.
+    /// Heartbeats sent, and answered, without those of the warm-up.
     pub heartbeats: [u64; 2],
     /// Pings of the server that were answered.
     pub pings: u64,
-    /// From dial to the last SUBSCRIBED.
+    /// From dial to the last SUBSCRIBED, without the warm-up.
     pub handshake_latency_us: Latency,
     /// Events that came, those parsed whole, and those in which scanning had seen something else.
     pub events: [u64; 3],
@@ -78,6 +83,9 @@ pub struct IdleReport {
     pub broadcast: Option<Spoken>,
     /// Messages to small channels, if asked for.
     pub chatter: Option<Spoken>,
+    /// What the kernel dropped, from the first session on.
+    #[serde(flatten)]
+    pub losses: LoopbackLosses,
 }
 
 impl IdleReport {
@@ -92,43 +100,44 @@ impl IdleReport {
         }
     }
 
-    /// Whether every session was held and nothing was misread.
+    /// Whether every session was held with all its subscriptions and nothing was misread.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let mut spoken = self.broadcast.iter().chain(&self.chatter);
         self.connections == self.asked
             && self.least_live == u64::from(self.connections)
+            && self.subscriptions == self.subscriptions_asked
             && self.dropped == 0
             && self.events[2] == 0
             && spoken.all(Spoken::is_clean)
     }
 
-    pub(super) fn memory(&mut self, before: &Moment, come: &Moment, held: &Moment) {
+    pub(super) fn memory(&mut self, empty: &Moment, full: &Moment, held: &Moment) {
         let each = |bytes: i64| float(bytes) / f64::from(self.connections);
-        let user = |moment: &Moment| each(moment.server.resident - before.server.resident);
+        let user = |moment: &Moment| each(moment.server.resident - empty.server.resident);
         let pair =
-            |moment: &Moment| moment.kernel.since(&before.kernel) / f64::from(self.connections);
-        self.objects_per_pair = held.kernel.objects(&before.kernel, self.connections);
+            |moment: &Moment| moment.kernel.since(&empty.kernel) / f64::from(self.connections);
+        self.objects_per_pair = held.kernel.objects(&empty.kernel, self.connections);
         self.is_disturbed = !is_quiet(&self.objects_per_pair);
         let client = self.calibration.client_bytes_beside(&self.objects_per_pair);
         self.generator_bytes_per_connection = client;
-        self.user_bytes_per_connection_at_start = user(come);
-        self.kernel_bytes_per_connection_at_start = pair(come) - client;
+        self.user_bytes_per_connection_at_start = user(full);
+        self.kernel_bytes_per_connection_at_start = pair(full) - client;
         self.user_bytes_per_connection = user(held);
         self.kernel_bytes_per_pair = pair(held);
         self.kernel_bytes_per_connection = pair(held) - client;
-        self.all_bytes_per_pair = each(before.free - held.free);
-        self.kernel_pages = held.kernel.pages_since(&before.kernel);
+        self.all_bytes_per_pair = each(empty.free - held.free);
+        self.kernel_pages = held.kernel.pages_since(&empty.kernel);
         let cpu = |from: &Moment, to: &Moment| {
             let seconds = to.clock_s - from.clock_s;
             100.0 * (to.own_cpu.saturating_sub(from.own_cpu)).as_secs_f64() / seconds.max(0.001)
         };
-        self.generator_cpu_percent = [cpu(before, come), cpu(come, held)];
-        let seconds = come.clock_s - before.clock_s;
-        let came_cpu_s = come.server.cpu_s - before.server.cpu_s;
+        self.generator_cpu_percent = [cpu(empty, full), cpu(full, held)];
+        let seconds = full.clock_s - empty.clock_s;
+        let came_cpu_s = full.server.cpu_s - empty.server.cpu_s;
         self.server_cpu_percent_at_start = 100.0 * came_cpu_s / seconds.max(0.001);
-        self.held_s = held.clock_s - come.clock_s;
-        let cpu_s = held.server.cpu_s - come.server.cpu_s;
+        self.held_s = held.clock_s - full.clock_s;
+        let cpu_s = held.server.cpu_s - full.server.cpu_s;
         self.server_cpu_percent = 100.0 * cpu_s / self.held_s.max(0.001);
     }
 
@@ -139,7 +148,6 @@ impl IdleReport {
         self.dropped = tally.dropped;
         self.ended = tally.ended.clone();
         self.errors = tally.errors.clone();
-        self.heartbeats = [crowd.sent_heartbeats(), tally.heartbeat_acks];
         self.pings = tally.pings;
         self.handshake_latency_us = Latency::from(crowd.handshake_us());
         self.events = [tally.events, tally.parsed, tally.misread];
@@ -151,8 +159,13 @@ impl fmt::Display for IdleReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} sessions, {:.0} handshakes/s, held {:.0} s, at least {} live",
-            self.connections, self.handshakes_per_s, self.held_s, self.least_live
+            "{} sessions with {} subscriptions, {:.0} handshakes/s, held {:.0} s, at least {} live; {}",
+            self.connections,
+            self.subscriptions,
+            self.handshakes_per_s,
+            self.held_s,
+            self.least_live,
+            self.losses
         )?;
         writeln!(
             f,
@@ -199,6 +212,12 @@ impl fmt::Display for IdleReport {
         if let Some(spoken) = &self.chatter {
             write!(f, "in small channels: {spoken}")?;
         }
+        self.write_troubles(f)
+    }
+}
+
+impl IdleReport {
+    fn write_troubles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (reason, count) in &self.ended {
             writeln!(f, "ended: {count} {reason}")?;
         }
@@ -214,18 +233,14 @@ impl fmt::Display for IdleReport {
         if !self.is_clean() {
             writeln!(
                 f,
-                "NOT CLEAN: {} of {} sessions came, {} were dropped",
-                self.connections, self.asked, self.dropped
+                "NOT CLEAN: {} of {} sessions came, {} were dropped; {} of {} subscriptions",
+                self.connections,
+                self.asked,
+                self.dropped,
+                self.subscriptions,
+                self.subscriptions_asked
             )?;
         }
         Ok(())
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes of a machine's memory: 53 bits are plenty"
-)]
-const fn float(bytes: i64) -> f64 {
-    bytes as f64
 }

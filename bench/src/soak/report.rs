@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::malformed::Offences;
 use super::samples::Sample;
 use super::trend::Trend;
+use crate::loopback::LoopbackLosses;
 use crate::report::Latency;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::speech::{Spoken, lost};
@@ -43,6 +44,10 @@ pub struct SoakReport {
     pub duplicated: u64,
     /// Delivered after a later one.
     pub out_of_order: u64,
+    /// Delivered to clients that do not watch the channel.
+    pub unasked: u64,
+    /// Delivered in another channel than they were sent to.
+    pub misplaced: u64,
     /// Times that a client was told to fetch anew: what it missed is not due to it.
     pub resyncs: u64,
     /// Clients that were sent away.
@@ -122,6 +127,9 @@ pub struct SoakReport {
     pub gone: Sample,
     /// The server every few seconds under load.
     pub samples: Vec<Sample>,
+    /// What the kernel dropped, from the first session to the last word.
+    #[serde(flatten)]
+    pub losses: LoopbackLosses,
 }
 
 impl SoakReport {
@@ -144,6 +152,8 @@ impl SoakReport {
             && self.out_of_order == 0
             && self.unanswered == 0
             && self.doubled == 0
+            && self.unasked == 0
+            && self.misplaced == 0
             && self.events[2] == 0
             && self.after.is_clean()
     }
@@ -153,6 +163,7 @@ impl SoakReport {
         self.messages = talk.sent();
         self.acked = talk.acked_count();
         self.doubled = talk.doubled();
+        self.misplaced = talk.misplaced();
         self.refused = talk.refusals().clone();
         self.lost = lost(crowd);
         if let Some(ledger) = &crowd.people.ledger {
@@ -160,6 +171,7 @@ impl SoakReport {
             self.deliveries = counts.deliveries;
             self.duplicated = counts.duplicated;
             self.out_of_order = counts.out_of_order;
+            self.unasked = counts.unasked;
         }
         self.resyncs = tally.resyncs;
         self.resumes = tally.resumes;

@@ -61,8 +61,15 @@ fn chat(report: &SoakReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )?;
     writeln!(
         f,
-        "lost {}, duplicated {}, stored twice {}, out of order {}, told to fetch anew {}",
-        report.lost, report.duplicated, report.doubled, report.out_of_order, report.resyncs
+        "lost {}, duplicated {}, stored twice {}, astray {}, unasked {}, out of order {}, told to fetch anew {}; {}",
+        report.lost,
+        report.duplicated,
+        report.doubled,
+        report.misplaced,
+        report.unasked,
+        report.out_of_order,
+        report.resyncs,
+        report.losses
     )?;
     write!(f, "in the end: {}", report.after)
 }

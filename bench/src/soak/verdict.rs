@@ -7,6 +7,7 @@
 use super::report::SoakReport;
 use super::samples::Sample;
 use super::trend::Trend;
+use crate::memory::float;
 
 /// Descriptors that may be there after a run and were not before: an answer to `/health` under way.
 const FDS_LEFT_MAX: u32 = 4;
@@ -72,14 +73,6 @@ pub(super) fn have_left(before: &Sample, now: &Sample) -> Option<bool> {
     Some(now.server_connections? <= connections && now.server_sessions? <= sessions)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes of a machine's memory: 53 bits are plenty"
-)]
-const fn float(bytes: i64) -> f64 {
-    bytes as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +135,8 @@ mod tests {
             |report| report.out_of_order = 1,
             |report| report.unanswered = 1,
             |report| report.doubled = 1,
+            |report| report.unasked = 1,
+            |report| report.misplaced = 1,
             |report| report.dropped = 1,
             |report| report.missing = 1,
             |report| report.malformed_unanswered = 1,

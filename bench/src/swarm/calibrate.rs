@@ -19,7 +19,7 @@ use socket2::{Domain, Socket, Type};
 use super::buffers::BufferSizes;
 use super::links::{Happened, Link, LinkSettings, Links};
 use super::ring::{Operation, Ring};
-use crate::clock::pause;
+use crate::clock::{Clock, pause};
 use crate::memory::{Kernel, sockets};
 
 const MS: u64 = 1_000_000;
@@ -27,6 +27,8 @@ const MS: u64 = 1_000_000;
 const PENDING_MAX: i32 = 1_024;
 /// Dials under way: fewer than may wait for `accept`.
 const UNDER_WAY_MAX: u32 = 256;
+/// Connecting to one's own process takes a second or two.
+const CONNECT_S_MAX: f64 = 60.0;
 /// How long the kernel gets to free what was closed.
 pub const SETTLE: Duration = Duration::from_secs(2);
 /// How long it may take until the sockets of a ring that is gone are gone, too.
@@ -45,6 +47,10 @@ const OF_BOTH_ENDS: [&str; 7] = [
     "lsm_inode_cache",
     "kmalloc-32",
 ];
+
+/// Caches of the generator's end alone: the operation that waits for bytes, and what a multishot
+/// receive keeps beside it. The accepted end waits for nothing.
+const OF_GENERATOR: [&str; 3] = ["io_kiocb", "kmalloc-512", "kmalloc-96"];
 
 /// Caches of local ports. The kernel merges caches of one size and names them by one of them.
 const PORTS: [&str; 3] = ["tcp_bind_bucket", "tcp_bind2_bucket", "eventpoll_epi"];
@@ -136,7 +142,10 @@ impl Acceptor {
         self.ring.reap(&mut completions);
         for completion in completions {
             assert_eq!(completion.operation, Operation::Accept);
-            self.accepted += u32::from(completion.result >= 0);
+            if completion.result < 0 {
+                return Err(io::Error::from_raw_os_error(-completion.result));
+            }
+            self.accepted += 1;
             self.armed &= completion.more;
         }
         Ok(())
@@ -183,17 +192,22 @@ pub fn calibrate(settings: LinkSettings, connections: u32) -> io::Result<Calibra
     Ok(calibration)
 }
 
-/// What both ends have is halved; the rest is the generator's: its poll, its local port. Where
-/// objects may not be read, half of the pair.
+/// What is known to be the generator's alone is left out: its poll, its local port. All else is
+/// halved: what both ends have, and what nobody has named, since the accepted end would otherwise
+/// look cheaper than it may be. Where objects may not be read, half of the pair.
 fn accepted_bytes(calibration: &Calibration) -> f64 {
     let objects = &calibration.objects_per_pair;
-    let half = |name: &&str| objects.get(*name).map(|(count, bytes)| count / 2.0 * bytes);
-    let halves: f64 = OF_BOTH_ENDS.iter().filter_map(half).sum();
-    if objects.contains_key("TCP") {
-        halves
-    } else {
-        calibration.pair_bytes / 2.0
+    let named = |name: &str| {
+        let bytes = objects.get(name).map(|(count, bytes)| count * bytes);
+        bytes.unwrap_or(0.0)
+    };
+    if !objects.contains_key("TCP") {
+        return calibration.pair_bytes / 2.0;
     }
+    let both: f64 = OF_BOTH_ENDS.iter().map(|name| named(name)).sum();
+    let own: f64 = OF_GENERATOR.iter().map(|name| named(name)).sum();
+    let unknown = calibration.pair_bytes - both - own - ports(objects);
+    both / 2.0 + unknown.max(0.0) / 2.0
 }
 
 fn connect(
@@ -204,7 +218,11 @@ fn connect(
     let mut next = range.start;
     let mut up = range.start;
     let mut happened = Vec::new();
+    let clock = Clock::start();
     while up < range.end || acceptor.accepted < range.end {
+        if clock.seconds() > CONNECT_S_MAX {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         while next < range.end && next - up < UNDER_WAY_MAX {
             links.dial(Link(next))?;
             next += 1;
@@ -220,4 +238,28 @@ fn connect(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_named_is_halved() {
+        let objects = [
+            ("TCP", (2.0, 2_500.0)),
+            ("io_kiocb", (1.0, 256.0)),
+            ("tcp_bind_bucket", (1.0, 128.0)),
+            ("kmalloc-192", (0.2, 200.0)),
+        ];
+        let mut calibration = Calibration {
+            pair_bytes: 5_000.0 + 256.0 + 128.0 + 40.0,
+            objects_per_pair: objects.map(|(name, each)| (name.to_owned(), each)).into(),
+            ..Calibration::default()
+        };
+        let accepted = accepted_bytes(&calibration);
+        assert!((accepted - 2_520.0).abs() < 0.01, "{accepted}");
+        calibration.objects_per_pair.clear();
+        assert!((accepted_bytes(&calibration) - 2_712.0).abs() < 0.01);
+    }
 }

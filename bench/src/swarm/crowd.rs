@@ -249,6 +249,11 @@ impl Crowd {
         self.links.rings()
     }
 
+    /// Handshakes are counted anew from here on.
+    pub fn restart_handshakes(&mut self) {
+        self.handshake_us.reset();
+    }
+
     /// From dial to live, microseconds.
     #[must_use]
     pub const fn handshake_us(&self) -> &Histogram<u64> {

@@ -34,6 +34,8 @@ pub struct Ledger {
     channels: Vec<u128>,
     newest: Vec<u32>,
     missing: HashMap<usize, Vec<u32>>,
+    /// How many clients watch each channel.
+    watchers: HashMap<u128, u32>,
     /// Messages of gaps too large to be kept: lost, whatever comes.
     gone: u64,
     counts: Counts,
@@ -42,7 +44,7 @@ pub struct Ledger {
 /// How deliveries went.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Counts {
-    /// All of them.
+    /// Those of channels that the client watches.
     pub deliveries: u64,
     /// Delivered again.
     pub duplicated: u64,
@@ -61,13 +63,18 @@ impl Ledger {
             channels: vec![0; clients * width],
             newest: vec![0; clients * width],
             missing: HashMap::new(),
+            watchers: HashMap::new(),
             gone: 0,
             counts: Counts::default(),
         }
     }
 
-    /// A client is to watch this channel; false when it watches as many as it may.
+    /// A client is to watch this channel; false when it watches as many as it may, and for 0, which
+    /// names no channel.
     pub fn watch(&mut self, link: Link, channel: u128) -> bool {
+        if channel == 0 {
+            return false;
+        }
         let row = self.row(link);
         let Some(place) = row
             .clone()
@@ -75,7 +82,10 @@ impl Ledger {
         else {
             return false;
         };
-        self.channels[place] = channel;
+        if self.channels[place] == 0 {
+            self.channels[place] = channel;
+            *self.watchers.entry(channel).or_default() += 1;
+        }
         true
     }
 
@@ -91,14 +101,14 @@ impl Ledger {
 
     /// A message arrived.
     pub fn delivered(&mut self, link: Link, channel: u128, seq: u64) -> Arrival {
-        self.counts.deliveries += 1;
         let Some(place) = self.place(link, channel) else {
             self.counts.unasked += 1;
             return Arrival::Unasked;
         };
+        self.counts.deliveries += 1;
         let seq = narrow(seq);
         let newest = self.newest[place];
-        if seq == newest + 1 {
+        if newest.checked_add(1) == Some(seq) {
             self.newest[place] = seq;
             return Arrival::New;
         }
@@ -120,6 +130,12 @@ impl Ledger {
         }
         self.counts.duplicated += 1;
         Arrival::Again
+    }
+
+    /// How many clients watch a channel, whether or not they are there.
+    #[must_use]
+    pub fn watchers(&self, channel: u128) -> u32 {
+        self.watchers.get(&channel).copied().unwrap_or(0)
     }
 
     /// The channels that a client watches, with its newest message in each.
@@ -154,7 +170,7 @@ impl Ledger {
 
     fn place(&self, link: Link, channel: u128) -> Option<usize> {
         self.row(link)
-            .find(|&place| self.channels[place] == channel)
+            .find(|&place| channel != 0 && self.channels[place] == channel)
     }
 }
 
@@ -189,7 +205,11 @@ mod tests {
         ] {
             assert_eq!(ledger.delivered(one, A, seq), expected, "{seq}");
         }
-        assert_eq!(ledger.delivered(two, 12, 1), Arrival::Unasked);
+        for nobodys in [12, 0] {
+            assert_eq!(ledger.delivered(two, nobodys, 1), Arrival::Unasked);
+            assert_eq!(ledger.watchers(nobodys), 0);
+        }
+        assert_eq!(ledger.watchers(A), 2);
         // One misses 7; the other everything after 5.
         assert_eq!(
             ledger.lost(|channel| if channel == A { 10 } else { 0 }),
@@ -197,9 +217,18 @@ mod tests {
         );
         assert_eq!(ledger.lost(|_| 0), 1);
         let counts = ledger.counts();
-        assert_eq!((counts.deliveries, counts.duplicated), (7, 2));
-        assert_eq!((counts.out_of_order, counts.unasked), (1, 1));
+        assert_eq!((counts.deliveries, counts.duplicated), (6, 2));
+        assert_eq!((counts.out_of_order, counts.unasked), (1, 2));
         assert_eq!(ledger.watched(one).collect::<Vec<_>>(), [(A, 10), (B, 0)]);
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_is_no_panic() {
+        let mut ledger = Ledger::new(1, 2);
+        assert!(ledger.watch(Link(0), A) && !ledger.watch(Link(0), 0));
+        for expected in [Arrival::New, Arrival::Again] {
+            assert_eq!(ledger.delivered(Link(0), A, u64::MAX), expected);
+        }
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct SwarmTally {
     pub heartbeat_acks: u64,
     /// Pings of the server that were answered.
     pub pings: u64,
+    /// Subscriptions that were confirmed.
+    pub subscriptions: u64,
     /// RESYNC.
     pub resyncs: u64,
     /// ERROR events that were no answer to a message, by code.

@@ -1,8 +1,8 @@
 //! What an event says, found at the places where the server puts it, without parsing.
 //!
 //! A generator that plays a million people on one core cannot parse what they hear. It looks for
-//! the members it counts, in the form that the server writes; [`crate::heard`] parses a sample,
-//! and whatever does not look as expected, whole.
+//! the members it counts, in the form that the server writes; `people` parses a sample, and whatever
+//! does not look as expected, whole.
 //!
 //! Invariants: no input makes it panic; what is not in the expected form is `None`, never a guess.
 

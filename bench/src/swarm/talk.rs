@@ -4,7 +4,8 @@
 //! number, so that what other runs left in a channel is told apart.
 //!
 //! Invariants: a latency counts from when a message was due, not from when there was time for it;
-//! a channel's head is the newest message that was acknowledged there.
+//! a channel's head is the newest message that was acknowledged there; each message has one place:
+//! nonce, channel and `seq` of its answer and of all its deliveries belong together.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -35,15 +36,15 @@ struct Said {
     is_answered: bool,
 }
 
-impl Said {
-    /// Hears where it stands; false when it stands elsewhere already.
-    fn stands(&mut self, seq: u64) -> bool {
-        let seq = u32::try_from(seq).unwrap_or(u32::MAX);
-        if self.seq == 0 {
-            self.seq = seq;
-        }
-        self.seq == seq
-    }
+/// A message that arrived somewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// Its nonce, in text.
+    pub nonce: &'a [u8; 36],
+    /// The channel that it arrived in.
+    pub channel: u128,
+    /// Its place there.
+    pub seq: u64,
 }
 
 /// The messages of a run.
@@ -52,10 +53,17 @@ pub struct Talk {
     nonces: Nonces,
     tag: [u8; TAG_CHARS],
     said: Vec<Said>,
+    /// The first message of the speech under way.
+    from: usize,
+    /// Deliveries that are due to the watchers of its messages.
+    due: u64,
+    /// Those that came.
+    heard: u64,
     heads: HashMap<u128, u64>,
     acked: u64,
     abandoned: u64,
     doubled: u64,
+    misplaced: u64,
     refused: BTreeMap<&'static str, u64>,
     ack_us: Histogram<u64>,
     delivery_us: Histogram<u64>,
@@ -73,10 +81,14 @@ impl Talk {
             nonces,
             tag: *tag,
             said: Vec::new(),
+            from: 0,
+            due: 0,
+            heard: 0,
             heads: HashMap::new(),
             acked: 0,
             abandoned: 0,
             doubled: 0,
+            misplaced: 0,
             refused: BTreeMap::new(),
             ack_us: latencies(),
             delivery_us: latencies(),
@@ -112,43 +124,68 @@ impl Talk {
         self.said[index.place()].is_answered
     }
 
-    /// MESSAGE_ACK. Acknowledgements of other runs' messages, and second ones, change nothing.
-    pub fn acked(&mut self, nonce: &[u8; 36], seq: u64, now_ns: u64) {
-        let Some(said) = self.named(nonce) else {
-            return;
-        };
+    /// MESSAGE_ACK. Acknowledgements of other runs' messages, and second ones, change nothing. Says
+    /// the channel to whose watchers the message is due from now on, once.
+    pub fn acked(&mut self, nonce: &[u8; 36], seq: u64, now_ns: u64) -> Option<u128> {
+        let place = self.place(nonce)?;
+        let said = &mut self.said[place];
         let channel = said.channel;
         let late_ns = now_ns.saturating_sub(said.due_ns);
-        let is_same = said.stands(seq);
         let was_answered = std::mem::replace(&mut said.is_answered, true);
-        self.doubled += u64::from(!is_same);
-        if was_answered {
-            return;
+        let due = self.stands(place, seq);
+        if !was_answered {
+            let head = self.heads.entry(channel).or_default();
+            *head = seq.max(*head);
+            self.acked += 1;
+            record(&mut self.ack_us, late_ns);
         }
-        let head = self.heads.entry(channel).or_default();
-        *head = seq.max(*head);
-        self.acked += 1;
-        record(&mut self.ack_us, late_ns);
+        due
     }
 
     /// ERROR for a message.
     pub fn refused(&mut self, nonce: &[u8; 36], code: &'static str) {
-        if let Some(said) = self.named(nonce)
-            && !std::mem::replace(&mut said.is_answered, true)
+        if let Some(place) = self.place(nonce)
+            && !std::mem::replace(&mut self.said[place].is_answered, true)
         {
             *self.refused.entry(code).or_default() += 1;
         }
     }
 
-    /// A message arrived somewhere.
-    pub fn delivered(&mut self, nonce: &[u8; 36], seq: u64, now_ns: u64) {
-        if let Some(said) = self.named(nonce) {
-            let late_ns = now_ns.saturating_sub(said.due_ns);
-            let is_same = said.stands(seq);
-            self.doubled += u64::from(!is_same);
-            record(&mut self.delivery_us, late_ns);
-            self.last_delivery_ns = now_ns;
+    /// A message arrived at somebody who waits for it; at `now_ns`, if its latency counts. Says the
+    /// channel to whose watchers it is due from now on, once: it was stored, answered or not.
+    pub fn delivered(&mut self, delivery: Delivery<'_>, now_ns: Option<u64>) -> Option<u128> {
+        let place = self.place(delivery.nonce)?;
+        let said = self.said[place];
+        if said.channel != delivery.channel {
+            self.misplaced += 1;
+            return None;
         }
+        // What comes from an earlier speech comes too late to be part of this one.
+        if place >= self.from {
+            self.heard += 1;
+            if let Some(now_ns) = now_ns {
+                record(&mut self.delivery_us, now_ns.saturating_sub(said.due_ns));
+                self.last_delivery_ns = now_ns;
+            }
+        }
+        self.stands(place, delivery.seq)
+    }
+
+    /// A message is due to so many.
+    pub fn fall_due(&mut self, watchers: u32) {
+        self.due += u64::from(watchers);
+    }
+
+    /// Hears where a message stands; says its channel the first time, if it is of this speech.
+    fn stands(&mut self, place: usize, seq: u64) -> Option<u128> {
+        let seq = u32::try_from(seq).unwrap_or(u32::MAX);
+        let said = &mut self.said[place];
+        let is_first = said.seq == 0;
+        if is_first {
+            said.seq = seq;
+        }
+        self.doubled += u64::from(said.seq != seq);
+        (is_first && place >= self.from).then_some(said.channel)
     }
 
     /// What has no answer by now gets none: its connection is gone. Says how many.
@@ -159,10 +196,24 @@ impl Talk {
         abandoned
     }
 
-    /// Latencies are counted anew from here on.
-    pub fn restart_latencies(&mut self) {
+    /// A speech begins: latencies, and what is due and heard, are of messages from here on.
+    pub fn begin(&mut self) {
         self.ack_us.reset();
         self.delivery_us.reset();
+        self.from = self.said.len();
+        (self.due, self.heard) = (0, 0);
+    }
+
+    /// Deliveries that are due to the watchers of this speech's messages.
+    #[must_use]
+    pub const fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// Those that came.
+    #[must_use]
+    pub const fn heard(&self) -> u64 {
+        self.heard
     }
 
     /// The newest message of a channel that was acknowledged in this run, 0 for none.
@@ -195,6 +246,12 @@ impl Talk {
         self.doubled
     }
 
+    /// Deliveries in another channel than the one that the message was sent to.
+    #[must_use]
+    pub const fn misplaced(&self) -> u64 {
+        self.misplaced
+    }
+
     /// Messages without an answer.
     #[must_use]
     pub fn unanswered(&self) -> u64 {
@@ -219,13 +276,13 @@ impl Talk {
         self.last_delivery_ns
     }
 
-    fn named(&mut self, nonce: &[u8; 36]) -> Option<&mut Said> {
+    fn place(&self, nonce: &[u8; 36]) -> Option<usize> {
         let digits = nonce.strip_prefix(&self.tag)?;
         let mut index = 0_usize;
         for &digit in digits {
             index = index << 4 | char::from(digit).to_digit(16)? as usize;
         }
-        self.said.get_mut(index)
+        (index < self.said.len()).then_some(index)
     }
 }
 
@@ -237,6 +294,14 @@ mod tests {
         nonce.to_string().as_bytes().try_into().unwrap()
     }
 
+    fn at(nonce: &[u8; 36], channel: u128, seq: u64) -> Delivery<'_> {
+        Delivery {
+            nonce,
+            channel,
+            seq,
+        }
+    }
+
     #[test]
     fn a_message_is_known_by_its_nonce() {
         let mut talk = Talk::new(0x1234_5678_9ABC_DEF0);
@@ -244,12 +309,10 @@ mod tests {
         let nonces: Vec<Nonce> = (0..300).map(|n| talk.say(7, n * 1_000)).collect();
         let foreign = text(other.say(7, 0));
         talk.acked(&text(nonces[299]), 40, 500_000);
-        assert_eq!(talk.doubled(), 0);
-        talk.acked(&text(nonces[299]), 41, 500_000);
-        assert_eq!(talk.doubled(), 1);
         talk.acked(&foreign, 99, 0);
-        talk.delivered(&text(nonces[0]), 3, 2_000_000);
-        talk.delivered(&foreign, 3, 9_000_000);
+        talk.delivered(at(&text(nonces[0]), 7, 3), Some(2_000_000));
+        talk.delivered(at(&text(nonces[0]), 7, 3), None);
+        talk.delivered(at(&foreign, 7, 3), Some(9_000_000));
         talk.refused(&text(nonces[1]), "UNAVAILABLE");
         assert_eq!(
             (talk.sent(), talk.acked_count(), talk.unanswered()),
@@ -258,8 +321,42 @@ mod tests {
         assert_eq!((talk.abandon(), talk.unanswered()), (298, 0));
         talk.acked(&text(nonces[2]), 50, 0);
         assert_eq!((talk.head(7), talk.head(8)), (40, 0));
-        assert_eq!(talk.delivery_us().len(), 1);
+        assert_eq!((talk.delivery_us().len(), talk.heard()), (1, 2));
         assert_eq!(talk.delivery_us().max(), 2_000);
         assert_eq!(talk.last_delivery_ns(), 2_000_000);
+        assert_eq!((talk.doubled(), talk.misplaced()), (0, 0));
+    }
+
+    #[test]
+    fn a_message_has_one_place() {
+        let mut talk = Talk::new(1);
+        let nonces = [7, 7, 7].map(|channel| text(talk.say(channel, 0)));
+        // A second answer, and a delivery, with another seq; a delivery in another channel.
+        assert_eq!(talk.acked(&nonces[0], 40, 0), Some(7));
+        assert_eq!(talk.delivered(at(&nonces[0], 7, 40), Some(0)), None);
+        assert_eq!((talk.doubled(), talk.misplaced()), (0, 0));
+        assert_eq!(talk.acked(&nonces[0], 41, 0), None);
+        assert_eq!(talk.doubled(), 1);
+        assert_eq!(talk.delivered(at(&nonces[1], 7, 41), Some(0)), Some(7));
+        assert_eq!(talk.acked(&nonces[1], 42, 0), None);
+        assert_eq!((talk.doubled(), talk.misplaced()), (2, 0));
+        assert_eq!(talk.delivered(at(&nonces[2], 8, 43), Some(0)), None);
+        assert_eq!((talk.doubled(), talk.misplaced()), (2, 1));
+        assert_eq!(talk.heard(), 2);
+    }
+
+    #[test]
+    fn what_comes_from_an_earlier_speech_is_no_part_of_this_one() {
+        let mut talk = Talk::new(1);
+        let earlier = text(talk.say(7, 0));
+        talk.begin();
+        let now = text(talk.say(7, 0));
+        assert_eq!(talk.delivered(at(&earlier, 7, 1), Some(9_000)), None);
+        assert_eq!((talk.heard(), talk.delivery_us().len()), (0, 0));
+        assert_eq!(talk.delivered(at(&now, 7, 2), Some(9_000)), Some(7));
+        talk.fall_due(5);
+        assert_eq!((talk.heard(), talk.due()), (1, 5));
+        talk.begin();
+        assert_eq!((talk.heard(), talk.due()), (0, 0));
     }
 }

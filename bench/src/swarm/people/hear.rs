@@ -9,8 +9,10 @@ use throng_protocol::{ChannelId, Event};
 
 use super::{Deed, People, Phase};
 use crate::swarm::frames::{self, Frame};
+use crate::swarm::ledger::Arrival;
 use crate::swarm::links::Link;
-use crate::swarm::scan;
+use crate::swarm::scan::{self, Created};
+use crate::swarm::talk::Delivery;
 
 /// Bytes of an unfinished frame that are kept: as much as a client must take (WIRE.md).
 const ASIDE_BYTES_MAX: usize = (16 << 20) + (64 << 10);
@@ -113,15 +115,10 @@ impl People {
         self.tally.events += 1;
         if let Some(created) = scan::created(text) {
             self.tally.message_frame_bytes = frame.bytes;
-            if let Some(nonce) = created.nonce
-                && !self.manners.is_slow(link)
-            {
-                self.talk.delivered(nonce, created.seq, now_ns);
-            }
-            let channel = self.channel(created.channel);
-            if let Some(ledger) = &mut self.ledger {
-                ledger.delivered(link, channel, created.seq);
-            }
+            let Some(channel) = self.channel(created.channel) else {
+                return self.misunderstood(link);
+            };
+            self.message(link, channel, created, now_ns);
             if self.tally.events.is_multiple_of(self.manners.sample) {
                 self.check(text, channel, created.seq);
             }
@@ -135,7 +132,10 @@ impl People {
             },
             Some(b"READY") => self.ready(link, text),
             Some(b"MESSAGE_ACK") => match scan::acked(text) {
-                Some((nonce, seq)) => self.talk.acked(nonce, seq, now_ns),
+                Some((nonce, seq)) => {
+                    let due = self.talk.acked(nonce, seq, now_ns);
+                    self.fall_due(due);
+                }
                 None => self.misunderstood(link),
             },
             Some(b"HELLO") if self.phase(link) == Phase::Greeting => self.hello(link, text),
@@ -143,12 +143,38 @@ impl People {
         }
     }
 
-    /// The channel that the swarm heard last is mostly the one it hears next.
-    fn channel(&mut self, text: &[u8; 36]) -> u128 {
-        if self.last_channel.0 != *text {
-            self.last_channel = (*text, scan::uuid(text).unwrap_or(0));
+    /// Each message that somebody waits for is heard once; the ledger has what came otherwise.
+    fn message(&mut self, link: Link, channel: u128, created: Created<'_>, now_ns: u64) {
+        let ledger = self.ledger.as_mut();
+        let arrival = ledger.map(|ledger| ledger.delivered(link, channel, created.seq));
+        if matches!(arrival, Some(Arrival::Again | Arrival::Unasked)) {
+            return;
         }
-        self.last_channel.1
+        if let Some(nonce) = created.nonce {
+            let delivery = Delivery {
+                nonce,
+                channel,
+                seq: created.seq,
+            };
+            let counts = !self.manners.is_slow(link);
+            let due = self.talk.delivered(delivery, counts.then_some(now_ns));
+            self.fall_due(due);
+        }
+    }
+
+    /// A message was stored: all who watch its channel are to get it.
+    fn fall_due(&mut self, channel: Option<u128>) {
+        if let (Some(channel), Some(ledger)) = (channel, &self.ledger) {
+            self.talk.fall_due(ledger.watchers(channel));
+        }
+    }
+
+    /// The channel that the swarm heard last is mostly the one it hears next.
+    fn channel(&mut self, text: &[u8; 36]) -> Option<u128> {
+        if self.last_channel.0 != *text {
+            self.last_channel = (*text, scan::uuid(text)?);
+        }
+        Some(self.last_channel.1)
     }
 
     fn hello(&mut self, link: Link, text: &[u8]) {
@@ -220,6 +246,7 @@ impl People {
     }
 
     fn subscribed(&mut self, link: Link, channel: u128, head: u64) {
+        self.tally.subscriptions += 1;
         let member = &mut self.members[link.place()];
         let resumed = self.manners.resumes && member.was_live;
         if let Some(ledger) = &mut self.ledger {
