@@ -1,7 +1,7 @@
 //! How much memory is left, looked at ten times a second on a thread of its own: below a reserve
 //! nobody new is let in.
 //!
-//! It frees nothing and ends nobody. MemAvailable is not asked: it counts the inodes of open
+//! It ends nobody; what it gives back (`trim.rs`) is in no use. MemAvailable is not asked: it counts the inodes of open
 //! sockets as memory that can be reclaimed, so it promises gigabytes that are not there.
 //!
 //! Invariants: once refused, connections are let in again only when a tenth more than the reserve is
@@ -18,6 +18,7 @@ use std::time::Duration;
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use super::error::EdgeError;
+use super::trim::Trim;
 
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -63,8 +64,10 @@ impl MemoryWatch {
         let (stop, stopped) = bounded::<()>(0);
         let watched = gate.clone();
         let look = move || {
+            let mut trim = Trim::default();
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 files.judge(&watched, reserve_bytes);
+                trim.look(resident_bytes);
             }
         };
         let thread = Builder::new()
@@ -159,6 +162,12 @@ impl Files {
 fn read(path: impl AsRef<Path>) -> Option<String> {
     let bytes = fs::read(path).ok()?;
     String::from_utf8(bytes).ok()
+}
+
+/// What of this process's memory is there.
+fn resident_bytes() -> Option<u64> {
+    let status = read("/proc/self/status")?;
+    field(&status, "VmRSS:").map(kib)
 }
 
 /// The kernel's limit on the memory of all TCP sockets is nearly reached.

@@ -35,6 +35,7 @@ mod signal;
 mod socket;
 mod sockets;
 mod transitions;
+mod trim;
 mod wake;
 
 #[cfg(test)]

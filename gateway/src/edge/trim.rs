@@ -1,0 +1,117 @@
+//! Gives memory back that a burst has left in the allocator.
+//!
+//! When thousands shake hands in a second, each thread's arena grows by what they all need at once,
+//! and afterwards keeps most of it: several hundred bytes for each session that came. It looks at
+//! this process's resident memory only, and frees nothing that is in use.
+//!
+//! Invariants: nothing is given back while memory still grows or shrinks, since it would be asked
+//! for again at once; nor before noticeably more is held than after the last time.
+
+use std::time::Instant;
+
+/// Looks between two decisions.
+const LOOKS: u32 = 10;
+/// Decisions in a row that found nothing to change.
+const CALM_MIN: u32 = 3;
+/// A change that is none.
+const STILL_BYTES: u64 = 1 << 20;
+/// What must have come since the last time.
+const GROWN_BYTES_MIN: u64 = 2 << 20;
+
+/// When to give back.
+#[derive(Debug, Default)]
+pub(super) struct Trim {
+    looks: u32,
+    resident_bytes: u64,
+    calm: u32,
+    kept_bytes: u64,
+}
+
+impl Trim {
+    /// To be called ten times a second.
+    pub(super) fn look(&mut self, resident_bytes: impl Fn() -> Option<u64>) {
+        self.looks += 1;
+        if self.looks < LOOKS {
+            return;
+        }
+        self.looks = 0;
+        let Some(bytes) = resident_bytes() else {
+            return;
+        };
+        if self.is_due(bytes) {
+            give_back();
+            self.gave_back(resident_bytes().unwrap_or(bytes));
+            tracing::debug!(before = bytes, after = self.kept_bytes, "memory given back");
+        }
+    }
+
+    /// Whether it is time, with so much resident.
+    fn is_due(&mut self, bytes: u64) -> bool {
+        let is_still = bytes.abs_diff(self.resident_bytes) < STILL_BYTES;
+        self.resident_bytes = bytes;
+        self.calm = if is_still { self.calm + 1 } else { 0 };
+        self.kept_bytes = self.kept_bytes.min(bytes);
+        self.calm >= CALM_MIN && bytes >= self.kept_bytes + GROWN_BYTES_MIN
+    }
+
+    fn gave_back(&mut self, bytes: u64) {
+        (self.kept_bytes, self.resident_bytes, self.calm) = (bytes, bytes, 0);
+    }
+}
+
+/// Gives free pages of all arenas back to the kernel. An arena is locked while it is gone through.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the allocator has no safe interface for it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an edge; how long it took is only logged"
+)]
+fn give_back() {
+    let began = Instant::now();
+    // SAFETY: it touches free memory only, under the allocator's own locks.
+    unsafe { libc::malloc_trim(0) };
+    let took_us = began.elapsed().as_micros();
+    tracing::debug!(took_us, "the allocator was gone through");
+}
+
+/// Other allocators give back by themselves.
+#[cfg(not(target_env = "gnu"))]
+fn give_back() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// After which of these decisions memory is given back; a MiB comes back each time.
+    fn check(resident_mib: &[u64], expected: &[usize]) {
+        let mut trim = Trim::default();
+        trim.gave_back(50 * MIB);
+        let due = |(at, mib): (usize, &u64)| {
+            let is_due = trim.is_due(mib * MIB);
+            if is_due {
+                trim.gave_back((mib - 1) * MIB);
+            }
+            is_due.then_some(at)
+        };
+        let due: Vec<_> = resident_mib.iter().enumerate().filter_map(due).collect();
+        assert_eq!(due, expected, "{resident_mib:?}");
+    }
+
+    #[test]
+    fn after_a_burst_once() {
+        check(&[50, 60, 70, 80, 80, 80, 80, 79, 79, 79, 79, 79], &[6]);
+    }
+
+    #[test]
+    fn not_while_it_changes_nor_for_little() {
+        check(&[50, 52, 54, 56, 58, 60, 62, 64, 66], &[]);
+        check(&[51, 51, 51, 51, 51, 51, 51], &[]);
+    }
+
+    #[test]
+    fn what_has_gone_counts_as_room_for_the_next_burst() {
+        check(&[40, 40, 40, 40, 48, 48, 48, 48], &[7]);
+    }
+}
