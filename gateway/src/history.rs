@@ -162,7 +162,7 @@ impl Shard {
             )
         };
         if self.read(channel, ReadFor::Replay { after, head }, query, out) {
-            self.missed.begin((channel, after), reply_to);
+            self.missed.begin((channel, after), head, reply_to);
         } else {
             self.refuse(reply_to, Refusal::UNAVAILABLE, out);
         }

@@ -5,8 +5,8 @@
 //! it, and it is kept a few seconds for those who come later. It reads nothing itself.
 //!
 //! Invariants: a kept page shows what its channel still holds, all of it up to its last message:
-//! one that was read before an older message changed is not given out; the bytes kept are bounded,
-//! and nothing is kept for long where nobody comes back.
+//! one whose reading began before an older message changed is not given to who asks after that; the
+//! bytes kept are bounded, and nothing is kept for long where nobody comes back.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -34,7 +34,8 @@ type Waiting = SmallVec<[ReplyTo; 1]>;
 /// Pages that are being read or were lately.
 #[derive(Debug, Default)]
 pub(crate) struct Missed {
-    reading: HashMap<Position, Waiting>,
+    /// By the channel's changes when the reading began, too.
+    reading: HashMap<(Position, u64), Waiting>,
     kept: HashMap<Position, Page>,
     /// Kept pages in the order in which they were read, and when.
     order: VecDeque<(u64, Position)>,
@@ -68,7 +69,7 @@ impl Missed {
         if let Some(page) = self.kept.get(&at).filter(|page| page.changes == changes) {
             return Asked::Kept(page.reply());
         }
-        match self.reading.get_mut(&at) {
+        match self.reading.get_mut(&(at, changes)) {
             Some(waiting) => {
                 waiting.push(reply_to);
                 Asked::Waits
@@ -77,9 +78,10 @@ impl Missed {
         }
     }
 
-    /// The page is being read for who asked first.
-    pub(crate) fn begin(&mut self, at: Position, reply_to: ReplyTo) {
-        let before = self.reading.insert(at, SmallVec::from_elem(reply_to, 1));
+    /// The page is being read for who asked first; `head` is the channel's.
+    pub(crate) fn begin(&mut self, at: Position, head: (Seq, Rev), reply_to: ReplyTo) {
+        let waiting = SmallVec::from_elem(reply_to, 1);
+        let before = self.reading.insert((at, changes(head)), waiting);
         assert!(before.is_none(), "a page is read once at a time");
     }
 
@@ -91,9 +93,10 @@ impl Missed {
         head: (Seq, Rev),
         now_ms: u64,
     ) -> Waiting {
-        let waiting = self.reading.remove(&at).expect("it was being read");
+        let changes = changes(head);
+        let waiting = self.reading.remove(&(at, changes));
+        let waiting = waiting.expect("it was being read");
         if let Some((frames, last)) = page {
-            let changes = changes(head);
             self.keep(
                 at,
                 Page {
@@ -178,7 +181,7 @@ mod tests {
         let mut missed = Missed::default();
         let at = position(1, 4);
         assert!(matches!(missed.ask(at, HEAD, asker(1)), Asked::First));
-        missed.begin(at, asker(1));
+        missed.begin(at, HEAD, asker(1));
         assert!(matches!(missed.ask(at, HEAD, asker(2)), Asked::Waits));
         assert!(matches!(
             missed.ask(position(1, 5), HEAD, asker(3)),
@@ -198,13 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_after_a_change_does_not_wait_for_what_was_read_before_it() {
+        let mut missed = Missed::default();
+        let at = position(1, 4);
+        missed.begin(at, HEAD, asker(1));
+        let changed = (HEAD.0, Rev(13));
+        assert!(matches!(missed.ask(at, changed, asker(2)), Asked::First));
+        missed.begin(at, changed, asker(2));
+        let page = |bytes: &'static [u8]| Some((Bytes::from_static(bytes), Seq(9)));
+        let waiting = missed.read(at, page(b"after"), changed, 1_000);
+        assert_eq!(waiting.as_slice(), [asker(2)]);
+        let waiting = missed.read(at, page(b"before"), HEAD, 1_000);
+        assert_eq!(waiting.as_slice(), [asker(1)]);
+        assert!(matches!(missed.ask(at, changed, asker(3)), Asked::First));
+        assert_eq!(missed.kept.len(), missed.order.len());
+    }
+
+    #[test]
     fn nothing_is_kept_of_a_read_that_failed_or_for_long() {
         let mut missed = Missed::default();
         let at = position(1, 4);
-        missed.begin(at, asker(1));
+        missed.begin(at, HEAD, asker(1));
         missed.read(at, None, HEAD, 1_000);
         assert!(matches!(missed.ask(at, HEAD, asker(2)), Asked::First));
-        missed.begin(at, asker(2));
+        missed.begin(at, HEAD, asker(2));
         missed.read(at, Some((Bytes::from_static(b"page"), Seq(9))), HEAD, 1_000);
         missed.expire(1_000 + KEPT_MS - 1);
         assert!(matches!(missed.ask(at, HEAD, asker(3)), Asked::Kept(_)));
@@ -219,7 +239,7 @@ mod tests {
         let page = Bytes::from(vec![0; 64 << 10]);
         for after in 0..1_000 {
             let at = position(1, after);
-            missed.begin(at, asker(1));
+            missed.begin(at, HEAD, asker(1));
             missed.read(at, Some((page.clone(), Seq(2_000))), HEAD, after);
             assert!(missed.bytes <= KEPT_BYTES_MAX);
         }
