@@ -1,7 +1,7 @@
 //! Which bytes a socket gets whose client agreed to permessage-deflate (RFC 7692).
 //!
 //! It keeps nothing of a socket: whoever drives the shard knows which ones agreed and asks here.
-//! The edge and the simulation drive the same code.
+//! The simulation drives it for broadcasts as the edge does.
 //!
 //! Invariants: the last broadcast is compressed once, however many slices it leaves in and whatever
 //! single sockets get between them, until it is forgotten; bytes that do not become shorter stay as
@@ -14,33 +14,43 @@ use throng_protocol::deflate::Deflater;
 #[derive(Debug, Default)]
 pub struct Compression {
     deflater: Deflater,
-    last: Option<(Bytes, Bytes)>,
+    /// The last broadcast, plain and compressed.
+    last: Memo,
+    /// The last of those for one socket: who resumes together gets the same pages one by one.
+    last_of_one: Memo,
 }
+
+type Memo = Option<(Bytes, Bytes)>;
 
 impl Compression {
     /// What leaves in place of these bytes, for one socket: complete frames, one behind the other, or
     /// the handshake's response.
-    pub fn of_one(&mut self, bytes: Bytes) -> Bytes {
-        self.deflater.run(&bytes).unwrap_or(bytes)
+    pub fn of_one(&mut self, bytes: &Bytes) -> Bytes {
+        remembered(&mut self.last_of_one, &mut self.deflater, bytes)
     }
 
     /// The same for a broadcast.
     pub fn of(&mut self, bytes: &Bytes) -> Bytes {
-        if let Some((plain, compressed)) = &self.last
-            && plain.as_ptr() == bytes.as_ptr()
-            && plain.len() == bytes.len()
-        {
-            return compressed.clone();
-        }
-        let compressed = self.deflater.run(bytes).unwrap_or_else(|| bytes.clone());
-        self.last = Some((bytes.clone(), compressed.clone()));
-        compressed
+        remembered(&mut self.last, &mut self.deflater, bytes)
     }
 
     /// Lets go of the last bytes. To be called now and then, so that idle memory stays idle.
     pub fn forget(&mut self) {
-        self.last = None;
+        (self.last, self.last_of_one) = (None, None);
     }
+}
+
+/// Compresses these bytes unless they are the last ones.
+fn remembered(memo: &mut Memo, deflater: &mut Deflater, bytes: &Bytes) -> Bytes {
+    if let Some((plain, compressed)) = memo
+        && plain.as_ptr() == bytes.as_ptr()
+        && plain.len() == bytes.len()
+    {
+        return compressed.clone();
+    }
+    let compressed = deflater.run(bytes).unwrap_or_else(|| bytes.clone());
+    *memo = Some((bytes.clone(), compressed.clone()));
+    compressed
 }
 
 #[cfg(test)]
@@ -56,8 +66,10 @@ mod tests {
         let first = compression.of(&frame);
         assert!(first.len() < 100, "{} bytes", first.len());
         assert_eq!(compression.of(&frame.clone()).as_ptr(), first.as_ptr());
-        let own = compression.of_one(encode_message(Opcode::Text, &[b'b'; 1_000]));
-        assert!(own.len() < 100, "{} bytes", own.len());
+        let own = encode_message(Opcode::Text, &[b'b'; 1_000]);
+        let own_first = compression.of_one(&own);
+        assert!(own_first.len() < 100, "{} bytes", own_first.len());
+        assert_eq!(compression.of_one(&own).as_ptr(), own_first.as_ptr());
         assert_eq!(compression.of(&frame).as_ptr(), first.as_ptr());
         let short = encode_message(Opcode::Text, b"short");
         assert_eq!(compression.of(&short).as_ptr(), short.as_ptr());

@@ -5,8 +5,11 @@
 //! is bounded by the longest message; without a bound for all together a crowd that begins messages
 //! and never ends them would take the memory of everybody.
 //!
-//! Invariants: the count is the sum of what the open connections keep; who would take it past the
-//! limit ends, and nobody else does.
+//! Invariants: the count is the sum of what the open connections keep; beyond the limit who adds to
+//! it ends, unless it keeps no more than anybody whose frame came in two packets.
+
+/// What a connection may keep in any case: less than it costs by itself.
+const FAIR_BYTES: usize = 4 << 10;
 
 /// The bytes of one shard that wait for their rest.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ impl Intake {
     pub(crate) fn changed(&mut self, before: usize, after: usize) -> bool {
         assert!(self.bytes >= before, "what is kept was counted");
         self.bytes = self.bytes - before + after;
-        after <= before || self.bytes <= self.bytes_max
+        after <= before || after <= FAIR_BYTES || self.bytes <= self.bytes_max
     }
 }
 
@@ -38,16 +41,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_adds_past_the_limit_ends() {
-        let mut intake = Intake::new(100);
-        assert!(intake.changed(0, 60));
-        assert!(intake.changed(0, 40));
-        assert!(!intake.changed(0, 1));
-        assert!(!intake.changed(40, 41), "one that was there before");
-        assert!(intake.changed(41, 40), "who ends is not told again");
-        assert!(intake.changed(1, 0));
-        assert!(intake.changed(60, 30));
-        assert!(intake.changed(40, 70));
-        assert_eq!(intake.bytes, 100);
+    fn who_adds_past_the_limit_ends() {
+        let mut intake = Intake::new(100_000);
+        assert!(intake.changed(0, 60_000));
+        assert!(intake.changed(0, 40_000));
+        assert!(!intake.changed(0, 5_000));
+        assert!(!intake.changed(40_000, 41_000), "one that was there before");
+        assert!(intake.changed(41_000, 40_000), "who gives back does not");
+        assert!(intake.changed(5_000, 0), "who ends is not told again");
+        assert!(intake.changed(60_000, 30_000));
+        assert!(intake.changed(40_000, 70_000));
+        assert_eq!(intake.bytes, 100_000);
+    }
+
+    #[test]
+    fn who_keeps_little_does_not_end() {
+        let mut intake = Intake::new(100_000);
+        assert!(intake.changed(0, 100_000));
+        assert!(intake.changed(0, 200));
+        assert!(intake.changed(200, FAIR_BYTES));
+        assert!(!intake.changed(FAIR_BYTES, FAIR_BYTES + 1));
     }
 }

@@ -111,6 +111,10 @@ impl Missed {
     }
 
     fn keep(&mut self, at: Position, page: Page, now_ms: u64) {
+        let kept = self.kept.get(&at);
+        if kept.is_some_and(|kept| kept.changes > page.changes) {
+            return;
+        }
         self.bytes += page.frames.len() + PAGE_BYTES;
         match self.kept.insert(at, page) {
             Some(outdated) => self.bytes -= outdated.frames.len() + PAGE_BYTES,
@@ -213,7 +217,7 @@ mod tests {
         assert_eq!(waiting.as_slice(), [asker(2)]);
         let waiting = missed.read(at, page(b"before"), HEAD, 1_000);
         assert_eq!(waiting.as_slice(), [asker(1)]);
-        assert!(matches!(missed.ask(at, changed, asker(3)), Asked::First));
+        assert!(matches!(missed.ask(at, changed, asker(3)), Asked::Kept(_)));
         assert_eq!(missed.kept.len(), missed.order.len());
     }
 

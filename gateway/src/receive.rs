@@ -53,7 +53,7 @@ impl Shard {
         let message_bytes_max = self.config.limits.message_bytes_max;
         // The connection is out of its session while its pieces are handled: they borrow from it.
         let mut connection = std::mem::take(&mut session.connection);
-        let before = connection.kept_bytes();
+        let (before, life) = (connection.kept_bytes(), session.life());
         // So is the inflater; it is not lent to a connection that did not agree to compression.
         let may_deflate = session.stage == Stage::Connecting || session.deflates();
         let mut inflater = self.inflater.take();
@@ -61,7 +61,9 @@ impl Shard {
             message_bytes_max,
             inflater: inflater.as_deref_mut().filter(|_| may_deflate),
         };
+        let mut has_ended_one = false;
         connection.received(bytes, limits, &mut |step| {
+            has_ended_one |= matches!(step, Step::Item(Item::Text(_) | Item::Binary(_)));
             self.step(conn, step, out);
             self.is_open(conn)
         });
@@ -69,9 +71,14 @@ impl Shard {
         if !self.is_open(conn) {
             connection.end();
         }
-        let fits = self.intake.changed(before, connection.kept_bytes());
+        let after = connection.kept_bytes();
+        let fits = self.intake.changed(before, after);
         if let Some(session) = self.sessions.get(conn) {
             session.connection = connection;
+            // Pongs amid a message do not keep it open for ever.
+            if before > 0 && after > 0 && !has_ended_one {
+                session.forget_life_since(life);
+            }
         }
         if !fits {
             self.refuse_the_rest(conn, out);

@@ -93,6 +93,13 @@ impl Moment {
     }
 }
 
+/// When a session gave its last sign of life, and whether it was pinged since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    heard: Moment,
+    pinged: u8,
+}
+
 /// What only some sessions need, for a while.
 #[derive(Debug, Default)]
 pub(crate) struct Extra {
@@ -212,6 +219,20 @@ impl Session {
     pub(crate) fn be_alive(&mut self, now_ms: u64) {
         self.heard = Moment::at(now_ms);
         self.marks &= !PINGED;
+    }
+
+    /// What is known of its life.
+    pub(crate) fn life(&self) -> Life {
+        Life {
+            heard: self.heard,
+            pinged: self.marks & PINGED,
+        }
+    }
+
+    /// Takes back what has been learned of its life since then.
+    pub(crate) fn forget_life_since(&mut self, then: Life) {
+        self.heard = then.heard;
+        self.marks = self.marks & !PINGED | then.pinged;
     }
 
     /// Notes that it is pinged now; false if it was since the last sign of life.

@@ -6,7 +6,8 @@
 //!
 //! Invariants: a connection that says nothing ends: after 10 s without a request head or an
 //! IDENTIFY, after two heartbeats without a heartbeat or pong (and at most a sixth of one more, until the
-//! hand comes by); who heartbeats is not pinged; after a drain began no session outlives its deadline.
+//! hand comes by); who heartbeats is not pinged; when a drain's time is over all sessions end within
+//! two seconds.
 
 use std::sync::LazyLock;
 
@@ -33,8 +34,10 @@ const ROUNDS_PER_HEARTBEAT: u64 = 6;
 /// Sessions that may come back in a second after a drain, the whole node's together.
 const RECONNECTS_PER_S: u64 = 5_000;
 
-/// Places that a drain goes through in one tick.
-const DRAINED_PER_TICK_MAX: u32 = 16_384;
+/// Places that a drain goes through in one tick at least, and in how many ticks through all at most:
+/// the edge gives the last ones a few seconds more.
+const DRAINED_PER_TICK_MIN: u32 = 16_384;
+const DRAIN_TICKS_MAX: u32 = 20;
 
 /// The least and the longest time over which clients are told to come back after a drain.
 const RECONNECT_MS_MIN: u64 = 5_000;
@@ -312,10 +315,11 @@ impl Shard {
     }
 }
 
-/// The next places of a drain, as many as one tick may have, of `end` places.
+/// The next places of a drain, as many as one tick has, of `end` places.
 fn take_places(next: &mut u32, end: u32) -> std::ops::Range<u32> {
     let from = *next;
-    *next = end.min(from.saturating_add(DRAINED_PER_TICK_MAX)).max(from);
+    let step = DRAINED_PER_TICK_MIN.max(end.div_ceil(DRAIN_TICKS_MAX));
+    *next = end.min(from.saturating_add(step)).max(from);
     from..*next
 }
 
@@ -325,9 +329,8 @@ mod tests {
 
     #[test]
     fn a_drain_passes_every_place_once() {
-        for end in [0, 1, DRAINED_PER_TICK_MAX, 3 * DRAINED_PER_TICK_MAX + 7] {
+        for (end, steps) in [(0, 0), (1, 1), (16_384, 1), (49_159, 4), (2_000_001, 20)] {
             let mut next = 0;
-            let steps = end.div_ceil(DRAINED_PER_TICK_MAX);
             let taken: Vec<u32> = (0..steps)
                 .flat_map(|_| take_places(&mut next, end))
                 .collect();

@@ -164,10 +164,10 @@ fn read(path: impl AsRef<Path>) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What of this process's memory is there.
+/// What of this process's own memory is there, without mapped files.
 fn resident_bytes() -> Option<u64> {
     let status = read("/proc/self/status")?;
-    field(&status, "VmRSS:").map(kib)
+    field(&status, "RssAnon:").map(kib)
 }
 
 /// The kernel's limit on the memory of all TCP sockets is nearly reached.

@@ -486,7 +486,9 @@ fn edge_settings(config: &Config, listen: SocketAddr, shards: u16) -> EdgeSettin
         ring_places: config.sockets.ring_places,
         gather_us_max: config.sockets.gather_us_max,
         backlog_bytes_max: config.limits.backlog_bytes_max,
-        backlogs_bytes_max: limits.backlogs_part(shards, total_bytes()),
+        backlogs_bytes_max: limits
+            .backlogs_part(shards, total_bytes())
+            .max(limits.backlog_bytes_max),
         drain_ms_max: u64::from(config.drain_s) * 1_000 + LINGER_MS,
         linger_ms_max: LINGER_MS,
         ..EdgeSettings::new(listen, shards)

@@ -133,7 +133,7 @@ impl<A: Application, S: Services> Pump<A, S> {
             }
             if worked {
                 self.let_others_run(now_ms, &mut rhythm).await;
-            } else if let Some(rest) = self.rest(&rhythm) {
+            } else if let Some(rest) = self.rest(now_ms, &rhythm) {
                 self.sleeper.rest(rest).await;
                 rhythm.looked_ms = now_ms;
             } else {
@@ -263,7 +263,7 @@ impl<A: Application, S: Services> Pump<A, S> {
             match output {
                 Output::Send { conn, bytes } => {
                     let bytes = match self.sockets.is_deflating(conn) {
-                        true => self.compression.of_one(bytes),
+                        true => self.compression.of_one(&bytes),
                         false => bytes,
                     };
                     let frame = self.sockets.frame(bytes);
@@ -317,9 +317,11 @@ impl<A: Application, S: Services> Pump<A, S> {
     }
 
     /// How long to leave arrivals where they are, if nothing that the shard itself has to do waits.
-    fn rest(&self, rhythm: &Rhythm) -> Option<Duration> {
+    fn rest(&self, now_ms: u64, rhythm: &Rhythm) -> Option<Duration> {
         let is_free = !rhythm.again && !self.sockets.has_plans() && !self.services.has_input();
-        self.gathering.rest(self.sockets.live()).filter(|_| is_free)
+        let to_tick_ms = (rhythm.ticked_ms + self.tick_ms).saturating_sub(now_ms);
+        let rest = self.gathering.rest(self.sockets.live())?;
+        is_free.then(|| rest.min(Duration::from_millis(to_tick_ms)))
     }
 
     async fn sleep(&mut self, now_ms: u64, rhythm: &mut Rhythm) {

@@ -49,10 +49,10 @@ pub(crate) enum Happening {
 }
 
 impl Happening {
-    /// All of them.
     /// What single stories are about and seeds seldom or never do.
     pub(crate) const IN_STORIES: [Self; 3] = [Self::TornTail, Self::BegunOnly, Self::TryAgainLater];
 
+    /// All of them.
     const ALL: [Self; 39] = [
         Self::PowerCut,
         Self::PowerCutInWrite,

@@ -154,8 +154,7 @@ pub(crate) async fn start(
         };
         hosts.push(Host::new(
             Shard::new(start),
-            &config,
-            shards,
+            config.limits.backlogs_part(shards, MEMORY_BYTES),
             StoreTasks::new(log, reader),
         ));
     }
@@ -275,8 +274,7 @@ async fn read_channel(
 }
 
 impl Host {
-    fn new(shard: Shard, config: &Config, shards: u16, store: StoreTasks) -> Self {
-        let waiting_bytes_max = config.limits.backlogs_part(shards, MEMORY_BYTES);
+    fn new(shard: Shard, waiting_bytes_max: usize, store: StoreTasks) -> Self {
         Self {
             shard,
             outbox: Outbox::new(),

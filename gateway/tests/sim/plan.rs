@@ -187,7 +187,7 @@ impl Plan {
             limits.lane_bytes_max = 96 << 10;
         }
         if random.random_ratio(1, 3) {
-            limits.backlogs_bytes_max = limits.backlog_bytes_max;
+            limits.backlogs_bytes_max = limits.backlog_bytes_max * usize::from(self.shards_max);
         }
         self.config
             .check()

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use throng_protocol::frame::{
     CONTROL_PAYLOAD_BYTES_MAX, HEADER_BYTES_MAX, Opcode, encode_header, encode_masked,
 };
-use throng_protocol::handshake::{Head, parse_head, timeout_response};
+use throng_protocol::handshake::{Head, parse_head, timeout_response, try_again_response};
 use throng_protocol::{
     CloseReason, Command, ErrorCode, Event, TextLimits, encode_command, limits, parse,
 };
@@ -180,7 +180,7 @@ fn limits_table() {
 fn refusals() {
     const UPGRADE: &str = "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let mut responses = vec![timeout_response()];
+    let mut responses = vec![timeout_response(), try_again_response()];
     for request in [
         "\u{16}\u{3}\u{1}".to_owned(),
         format!("POST / HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 13\r\n\r\n"),

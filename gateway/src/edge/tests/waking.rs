@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use glommio::{LocalExecutorBuilder, Placement};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::raw::{Raw, Seen};
 use super::{MODES, connect, nobody};
+use crate::edge::wake::{Bell, Sleeper};
 use crate::edge::{EdgeSettings, Services, ShardWaker};
 use crate::io::{Input, Output};
 
@@ -152,6 +154,23 @@ fn who_is_gathered_is_answered_too() {
             });
         });
     }
+}
+
+#[test]
+fn a_bell_ends_a_rest() {
+    let shard = LocalExecutorBuilder::new(Placement::Unbound).spawn(|| async {
+        let bell = Bell::default();
+        let mut sleeper = Sleeper::new(ShardWaker::new().unwrap(), bell.clone()).unwrap();
+        sleeper.rest(Duration::from_micros(1)).await;
+        let ringer = bell.clone();
+        let ringing = glommio::spawn_local(async move { ringer.ring() });
+        sleeper.rest(Duration::from_secs(3_600)).await;
+        ringing.await;
+        assert!(bell.take());
+        bell.ring();
+        sleeper.rest(Duration::from_secs(3_600)).await;
+    });
+    shard.unwrap().join().unwrap();
 }
 
 #[test]
