@@ -55,7 +55,7 @@ pub struct Sockets {
     /// Sockets per io_uring, 0 = as many as the descriptor limit allows. A shard opens as many of
     /// them as it needs; few are faster than many.
     pub ring_places: u32,
-    /// How long arrivals may wait to be taken together while a shard has more than 10,000 connections
+    /// How long arrivals may wait to be taken together while a shard has 10,000 connections or more
     /// that each say a little, in microseconds, 10,000 at most; 0 = each wakes its shard.
     pub gather_us_max: u32,
 }

@@ -1,8 +1,9 @@
 //! How much memory is left, looked at ten times a second on a thread of its own: below a reserve
 //! nobody new is let in.
 //!
-//! It ends nobody; what it gives back (`trim.rs`) is in no use. MemAvailable is not asked: it counts the inodes of open
-//! sockets as memory that can be reclaimed, so it promises gigabytes that are not there.
+//! It ends nobody; what it gives back (`trim.rs`) is in no use. MemAvailable is not asked: it counts
+//! the inodes of open sockets as memory that can be reclaimed, so it promises gigabytes that are
+//! not there.
 //!
 //! Invariants: once refused, connections are let in again only when a tenth more than the reserve is
 //! free, so that the answer does not flicker; a file that cannot be read limits nothing; each change

@@ -128,32 +128,33 @@ fn serve(
     });
 }
 
-#[test]
-fn no_wake_up_is_lost_between_the_last_look_and_the_sleep() {
+/// Threads ask and clients ping, all at once.
+fn check_that_all_are_heard(gather_us_max: u32) {
     for mode in MODES {
-        serve(mode, 3_600_000, 0, |address, waker, ask, _, _| {
-            std::thread::scope(|scope| {
-                for seed in 0..THREADS {
-                    scope.spawn(move || ask_again_and_again(seed as u64, ask, waker));
-                    scope.spawn(move || ping_again_and_again(100 + seed as u64, address));
-                }
-            });
-        });
+        serve(
+            mode,
+            3_600_000,
+            gather_us_max,
+            |address, waker, ask, _, _| {
+                std::thread::scope(|scope| {
+                    for seed in 0..THREADS {
+                        scope.spawn(move || ask_again_and_again(seed as u64, ask, waker));
+                        scope.spawn(move || ping_again_and_again(100 + seed as u64, address));
+                    }
+                });
+            },
+        );
     }
 }
 
 #[test]
-fn who_is_gathered_is_answered_too() {
-    for mode in MODES {
-        serve(mode, 3_600_000, 300, |address, waker, ask, _, _| {
-            std::thread::scope(|scope| {
-                for seed in 0..THREADS {
-                    scope.spawn(move || ask_again_and_again(seed as u64, ask, waker));
-                    scope.spawn(move || ping_again_and_again(200 + seed as u64, address));
-                }
-            });
-        });
-    }
+fn no_wake_up_is_lost_between_the_last_look_and_the_sleep() {
+    check_that_all_are_heard(0);
+}
+
+#[test]
+fn nor_where_arrivals_may_be_gathered() {
+    check_that_all_are_heard(300);
 }
 
 #[test]
