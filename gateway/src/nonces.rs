@@ -7,11 +7,14 @@
 //! committed is answered with that commit, not before; the table is bounded, and full means that
 //! new messages are refused, never that an old nonce is forgotten early.
 
-use std::collections::{HashMap, VecDeque};
+mod stored;
+
+use std::collections::HashMap;
 
 use throng_protocol::{ChannelId, MessageId, Nonce, Seq, UserId};
 
 use crate::lane::ReplyTo;
+use stored::Stored;
 
 /// How long a nonce is remembered after its message, in milliseconds.
 pub(crate) const KEEP_MS: u64 = 5 * 60 * 1_000;
@@ -27,17 +30,9 @@ pub(crate) struct NonceKey {
     pub(crate) nonce: Nonce,
 }
 
-/// What is known of a nonce.
-#[derive(Debug)]
-enum State {
-    /// In a commit that is not synced; these resenders wait for it.
-    Pending(Vec<ReplyTo>),
-    Stored(MessageId, Seq),
-}
-
-/// Bytes of a nonce that is remembered: in the table, and in the order of their expiry.
+/// Bytes of a nonce that is remembered, its message's id and seq with it.
 #[cfg(test)]
-pub(crate) const NONCE_BYTES: usize = size_of::<(NonceKey, State)>() + size_of::<(u64, NonceKey)>();
+pub(crate) const NONCE_BYTES: usize = stored::ENTRY_BYTES;
 
 /// What a nonce means for a message that has just arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,47 +54,47 @@ const WAITERS_MAX: usize = 64;
 /// The nonces of the channels that one shard owns.
 #[derive(Debug)]
 pub(crate) struct Nonces {
-    states: HashMap<NonceKey, State>,
-    /// In the order in which they were stored; times never decrease.
-    expiry: VecDeque<(u64, NonceKey)>,
+    /// In commits that are not synced; these resenders wait for each.
+    pending: HashMap<NonceKey, Vec<ReplyTo>>,
+    stored: Stored,
     entries_max: usize,
 }
 
 impl Nonces {
-    /// A table of at most `entries_max` nonces.
+    /// A table of at most `entries_max` nonces, and 2^30.
     #[must_use]
     pub(crate) fn new(entries_max: usize) -> Self {
         Self {
-            states: HashMap::new(),
-            expiry: VecDeque::new(),
-            entries_max,
+            pending: HashMap::new(),
+            stored: Stored::default(),
+            entries_max: entries_max.min(stored::ENTRIES_MAX),
         }
     }
 
     /// Whether there is room for one more message.
     #[must_use]
     pub(crate) fn has_room(&self) -> bool {
-        self.states.len() < self.entries_max
+        self.pending.len() + self.stored.len() < self.entries_max
     }
 
     /// Looks up a nonce that has arrived; a resender of a pending one is noted.
     pub(crate) fn look_up(&mut self, key: NonceKey, reply_to: ReplyTo) -> Seen {
-        match self.states.get_mut(&key) {
-            None => Seen::New,
-            Some(State::Stored(message, seq)) => Seen::Stored(*message, *seq),
-            Some(State::Pending(waiters)) => {
-                let noted = waiters.len() < WAITERS_MAX;
-                if noted {
-                    waiters.push(reply_to);
-                }
-                Seen::Pending { noted }
+        if let Some(waiters) = self.pending.get_mut(&key) {
+            let noted = waiters.len() < WAITERS_MAX;
+            if noted {
+                waiters.push(reply_to);
             }
+            return Seen::Pending { noted };
+        }
+        match self.stored.get(&key) {
+            Some((message, seq)) => Seen::Stored(message, seq),
+            None => Seen::New,
         }
     }
 
     /// A message with this nonce goes into the open commit.
     pub(crate) fn admit(&mut self, key: NonceKey) {
-        let before = self.states.insert(key, State::Pending(Vec::new()));
+        let before = self.pending.insert(key, Vec::new());
         assert!(before.is_none(), "a nonce is admitted once");
     }
 
@@ -111,31 +106,20 @@ impl Nonces {
         seq: Seq,
         now_ms: u64,
     ) -> Vec<ReplyTo> {
-        let before = self.states.insert(key, State::Stored(message, seq));
-        self.expiry.push_back((now_ms.saturating_add(KEEP_MS), key));
-        match before {
-            Some(State::Pending(waiters)) => waiters,
-            Some(State::Stored(..)) | None => Vec::new(),
-        }
+        let due_ms = now_ms.saturating_add(KEEP_MS);
+        self.stored.insert(key, message, seq, due_ms);
+        self.pending.remove(&key).unwrap_or_default()
     }
 
     /// The commit was refused: the message never was. Returns who else waited for it.
     pub(crate) fn refused(&mut self, key: NonceKey) -> Vec<ReplyTo> {
-        match self.states.remove(&key) {
-            Some(State::Pending(waiters)) => waiters,
-            Some(State::Stored(..)) | None => unreachable!("only a pending nonce is refused"),
-        }
+        let waiters = self.pending.remove(&key);
+        waiters.expect("only a pending nonce is refused")
     }
 
     /// Forgets what is older than [`KEEP_MS`].
     pub(crate) fn expire(&mut self, now_ms: u64) {
-        while let Some((due_ms, key)) = self.expiry.front().copied() {
-            if due_ms > now_ms {
-                break;
-            }
-            self.expiry.pop_front();
-            self.states.remove(&key);
-        }
+        self.stored.expire(now_ms);
     }
 }
 
