@@ -23,7 +23,11 @@ use crate::error::ControlError;
 const BUSY_MAX: Duration = Duration::from_secs(10);
 /// How long a request waits for a connection to the database.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
-const READERS: u32 = 4;
+/// After so long without a request a connection is closed, with its thread and its memory; opening
+/// one takes a millisecond or two.
+const IDLE_MAX: Duration = Duration::from_secs(15);
+/// As many as the control plane has threads: a statement takes a fraction of a millisecond.
+const READERS: u32 = 2;
 /// Each reader's page cache, in KiB as a negative number: the upper pages of the trees. What is
 /// below, the kernel caches once for all of them, and gives back when memory is short.
 const READER_CACHE: &str = "-128";
@@ -59,6 +63,7 @@ impl Database {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_MAX)
+                .idle_timeout(IDLE_MAX)
         };
         let writer = pool(1)
             .connect_with(options.clone())

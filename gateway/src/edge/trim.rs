@@ -5,7 +5,8 @@
 //! this process's resident memory only, and frees nothing that is in use.
 //!
 //! Invariants: nothing is given back while memory still grows or shrinks, since it would be asked
-//! for again at once; nor before noticeably more is held than after the last time.
+//! for again at once; nor before noticeably more is held than after the last time, but for once more
+//! some time after each burst.
 
 /// Looks between two decisions.
 const LOOKS: u32 = 10;
@@ -13,6 +14,9 @@ const LOOKS: u32 = 10;
 const CALM_MIN: u32 = 3;
 /// A change that is none.
 const STILL_BYTES: u64 = 1 << 20;
+/// Decisions until it is given back once more: connections that idle have been closed by then, and
+/// what they kept free lies among what was in use before.
+const ONCE_MORE_AFTER: u32 = 40;
 /// What must have come since the last time: so much, and a thirty-second of what is there, since
 /// going through a large heap takes longer.
 const GROWN_BYTES_MIN: u64 = 2 << 20;
@@ -25,6 +29,8 @@ pub(super) struct Trim {
     resident_bytes: u64,
     calm: u32,
     kept_bytes: u64,
+    /// Decisions until it is time once more; 0 for never.
+    once_more: u32,
 }
 
 impl Trim {
@@ -51,8 +57,17 @@ impl Trim {
         self.resident_bytes = bytes;
         self.calm = if is_still { self.calm + 1 } else { 0 };
         self.kept_bytes = self.kept_bytes.min(bytes);
+        if self.calm < CALM_MIN {
+            return false;
+        }
         let grown_bytes = GROWN_BYTES_MIN.max(bytes / GROWN_PART);
-        self.calm >= CALM_MIN && bytes >= self.kept_bytes + grown_bytes
+        let has_grown = bytes >= self.kept_bytes + grown_bytes;
+        let is_once_more = self.once_more == 1;
+        self.once_more = match has_grown {
+            true => ONCE_MORE_AFTER,
+            false => self.once_more.saturating_sub(1),
+        };
+        has_grown || is_once_more
     }
 
     fn gave_back(&mut self, bytes: u64) {
@@ -113,6 +128,13 @@ mod tests {
             &[1_000, 1_000, 1_000, 1_000, 1_005, 1_005, 1_005, 1_005],
             &[3],
         );
+    }
+
+    #[test]
+    fn once_more_some_time_later() {
+        let still = vec![80; 2 * ONCE_MORE_AFTER as usize];
+        let later = 6 + ONCE_MORE_AFTER as usize + CALM_MIN as usize;
+        check(&[vec![50, 60, 70, 80, 80, 80], still].concat(), &[6, later]);
     }
 
     #[test]
