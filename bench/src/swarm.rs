@@ -11,6 +11,7 @@
 pub mod addresses;
 mod buffers;
 pub mod calibrate;
+pub mod course;
 pub mod crowd;
 pub mod frames;
 pub(crate) mod hold;

@@ -12,7 +12,7 @@ use throng_protocol::ErrorCode;
 use crate::ended::Ended;
 
 /// The longest latency that is told apart, microseconds: an hour.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
+pub const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 /// Counts and latencies.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod spoken;
 
 use std::time::Duration;
 
+use super::course::Course;
 use super::crowd::Crowd;
 use super::links::Link;
 use super::options::system;
@@ -50,9 +51,9 @@ pub fn speak(
     speech: Speech,
     mut pick: impl FnMut(&Crowd, u64) -> (Link, u128),
 ) -> Result<Spoken, BenchError> {
-    let account = Account::open(&mut crowd.people);
-    let (cpu, losses) = (thread_cpu(), LoopbackLosses::now());
     let start_ns = crowd.clock().now_ns();
+    let account = Account::open(&mut crowd.people, Course::new(start_ns, speech.duration));
+    let (cpu, losses) = (thread_cpu(), LoopbackLosses::now());
     let content = text(speech.size);
     let total = u128::from(speech.rate) * speech.duration.as_nanos() / 1_000_000_000;
     let total = u64::try_from(total).unwrap_or(u64::MAX).max(1);

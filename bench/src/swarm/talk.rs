@@ -14,10 +14,9 @@ use throng_protocol::Nonce;
 
 use crate::index::MessageIndex;
 use crate::plan::Nonces;
-use crate::tally::record;
+use crate::swarm::course::Course;
+use crate::tally::{LATENCY_US_MAX, record};
 
-/// The longest latency that is told apart, microseconds: an hour.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Characters of a nonce that are the same for the whole run.
 const TAG_CHARS: usize = 28;
 
@@ -67,6 +66,7 @@ pub struct Talk {
     refused: BTreeMap<&'static str, u64>,
     ack_us: Histogram<u64>,
     delivery_us: Histogram<u64>,
+    course: Course,
     last_delivery_ns: u64,
 }
 
@@ -92,6 +92,7 @@ impl Talk {
             refused: BTreeMap::new(),
             ack_us: latencies(),
             delivery_us: latencies(),
+            course: Course::default(),
             last_delivery_ns: 0,
         }
     }
@@ -164,7 +165,9 @@ impl Talk {
         if place >= self.from {
             self.heard += 1;
             if let Some(now_ns) = now_ns {
-                record(&mut self.delivery_us, now_ns.saturating_sub(said.due_ns));
+                let late_ns = now_ns.saturating_sub(said.due_ns);
+                record(&mut self.delivery_us, late_ns);
+                self.course.record(said.due_ns, late_ns);
                 self.last_delivery_ns = now_ns;
             }
         }
@@ -197,7 +200,8 @@ impl Talk {
     }
 
     /// A speech begins: latencies, and what is due and heard, are of messages from here on.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, course: Course) {
+        self.course = course;
         self.ack_us.reset();
         self.delivery_us.reset();
         self.from = self.said.len();
@@ -268,6 +272,12 @@ impl Talk {
     #[must_use]
     pub const fn delivery_us(&self) -> &Histogram<u64> {
         &self.delivery_us
+    }
+
+    /// The same in the course of the speech.
+    #[must_use]
+    pub const fn course(&self) -> &Course {
+        &self.course
     }
 
     /// When the last message of this run arrived.
@@ -349,14 +359,14 @@ mod tests {
     fn what_comes_from_an_earlier_speech_is_no_part_of_this_one() {
         let mut talk = Talk::new(1);
         let earlier = text(talk.say(7, 0));
-        talk.begin();
+        talk.begin(Course::default());
         let now = text(talk.say(7, 0));
         assert_eq!(talk.delivered(at(&earlier, 7, 1), Some(9_000)), None);
         assert_eq!((talk.heard(), talk.delivery_us().len()), (0, 0));
         assert_eq!(talk.delivered(at(&now, 7, 2), Some(9_000)), Some(7));
         talk.fall_due(5);
         assert_eq!((talk.heard(), talk.due()), (1, 5));
-        talk.begin();
+        talk.begin(Course::default());
         assert_eq!((talk.heard(), talk.due()), (0, 0));
     }
 }

@@ -13,8 +13,12 @@ use hdrhistogram::Histogram;
 
 use crate::loopback::LoopbackLosses;
 use crate::report::Latency;
+use crate::swarm::course::Course;
 use crate::swarm::ledger::{Counts, Ledger};
 use crate::swarm::people::People;
+
+/// Parts of a speech whose latencies are worth a line.
+const COURSE_PARTS_MIN: usize = 5;
 
 /// What became of it.
 #[derive(Clone, Default, Debug, serde::Serialize)]
@@ -53,6 +57,10 @@ pub struct Spoken {
     pub resyncs: u64,
     /// Due time to delivery.
     pub delivery_latency_us: Latency,
+    /// The same in the course of time: of what was due in each part.
+    pub delivery_latency_us_by_part: Vec<Latency>,
+    /// Length of a part, seconds.
+    pub part_s: f64,
     /// Due time to acknowledgement.
     pub ack_latency_us: Latency,
     /// How late the generator was; part of the other two.
@@ -112,6 +120,7 @@ impl fmt::Display for Spoken {
             self.generator_cpu_percent,
             self.losses
         )?;
+        self.write_course(f)?;
         let faults: Vec<String> = self
             .faults()
             .map(|(name, count)| format!("{count} {name}"))
@@ -121,6 +130,20 @@ impl fmt::Display for Spoken {
         } else {
             writeln!(f, "NOT CLEAN: {}", faults.join(", "))
         }
+    }
+}
+
+impl Spoken {
+    /// The 99th percentiles of the parts, if there is more to see than one of the whole.
+    fn write_course(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.delivery_latency_us_by_part.len() < COURSE_PARTS_MIN {
+            return Ok(());
+        }
+        write!(f, "delivery p99 ms, each {:.0} s:", self.part_s)?;
+        for part in &self.delivery_latency_us_by_part {
+            write!(f, " {}", part.p99.div_ceil(1_000))?;
+        }
+        writeln!(f)
     }
 }
 
@@ -139,9 +162,9 @@ pub(super) struct Account {
 
 impl Account {
     /// A speech begins. What was said before and has no answer is no part of it.
-    pub(super) fn open(people: &mut People) -> Self {
+    pub(super) fn open(people: &mut People, course: Course) -> Self {
         people.talk.abandon();
-        people.talk.begin();
+        people.talk.begin(course);
         Self::of(people)
     }
 
@@ -185,6 +208,8 @@ impl Account {
             dropped: after.dropped - self.dropped,
             resyncs: after.resyncs - self.resyncs,
             delivery_latency_us: Latency::from(talk.delivery_us()),
+            delivery_latency_us_by_part: talk.course().parts(),
+            part_s: talk.course().part_s(),
             ack_latency_us: Latency::from(talk.ack_us()),
             seconds,
             ..Spoken::default()

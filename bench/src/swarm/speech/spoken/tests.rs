@@ -175,7 +175,7 @@ impl Room {
 
     /// A speech of one message, during which the server also does this.
     fn speech(&mut self, does: impl FnOnce(&mut Self, Nonce)) -> Spoken {
-        let account = Account::open(&mut self.people);
+        let account = Account::open(&mut self.people, Course::default());
         let nonce = self.say();
         does(self, nonce);
         account.close(&mut self.people, 0)
