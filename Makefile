@@ -62,7 +62,7 @@ long-soak: build
 long-million: build
 	SESSIONS=1000000 NAME=million SETTINGS="THRONG_LIMITS__ACCESS_ENTRIES_MAX=8388608" \
 		perf/swarm.sh $(RUNS)-million idle --connections 1000000 --duration 10m \
-		--then-broadcast --then-rate 10000 --then-duration 60s
+		--then-broadcast --then-rest 10s --then-rate 10000 --then-duration 60s
 
 ## long-most: 2,300,000 sessions, heartbeats every 60 s (dense mode at both ends; takes 24 GiB)
 long-most: build

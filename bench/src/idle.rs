@@ -71,6 +71,9 @@ pub struct IdleArgs {
     /// For how long.
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     then_duration: Duration,
+    /// How long all rest before, so that what a message to all has held up is over.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    then_rest: Duration,
     /// Bytes of the text of those messages.
     #[arg(long, default_value_t = 64)]
     size: usize,
@@ -152,6 +155,7 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
         report.broadcast = Some(hear::broadcast(&mut crowd, args.connections, args.size)?);
     }
     if let Some(rate) = args.then_rate {
+        hold::stay(&mut crowd, args.then_rest)?;
         let speech = Speech {
             rate,
             duration: args.then_duration,

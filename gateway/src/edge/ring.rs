@@ -261,9 +261,14 @@ impl Ring {
 
     fn push(&mut self, entry: squeue::Entry, operation: Operation, conn: ConnId) {
         self.outstanding += 1;
-        self.delayed
-            .push_back(entry.user_data(user_data(operation, conn)));
-        self.queue_delayed();
+        let entry = entry.user_data(user_data(operation, conn));
+        // SAFETY: what the entry points to lives until its completion; see `send`.
+        let is_queued =
+            self.delayed.is_empty() && unsafe { self.uring.submission().push(&entry) }.is_ok();
+        if !is_queued {
+            self.delayed.push_back(entry);
+            self.queue_delayed();
+        }
     }
 
     /// Moves entries into the submission queue. Where the kernel takes no more for now they wait
