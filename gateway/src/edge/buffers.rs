@@ -12,16 +12,20 @@
     reason = "memory that is shared with the kernel has no safe interface"
 )]
 
+use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{Advice, MmapMut};
 
 use super::error::EdgeError;
 
 /// The only group of buffers of a ring.
 pub(super) const GROUP: u16 = 0;
+/// What lies between two buffers: a cache line. Most arrivals are short, and at distances of a power
+/// of two the first lines of all buffers would share a few sets of the caches.
+const GAP_BYTES: usize = 64;
 
 /// Receive buffers that are shared with the kernel.
 pub(super) struct Buffers {
@@ -41,15 +45,12 @@ impl Buffers {
         bytes: u32,
     ) -> Result<Self, EdgeError> {
         assert!(count.is_power_of_two());
-        // All of it is used in turn before long: taken at once, it is not mistaken later for what
-        // connections cost.
-        let map = |len: usize| {
-            let mapped = MmapOptions::new().len(len).populate().map_anon();
-            mapped.map_err(EdgeError::kernel("mapping the receive buffers"))
-        };
+        let failed = EdgeError::kernel("mapping the receive buffers");
+        let data = map_all(usize::from(count) * (bytes as usize + GAP_BYTES)).map_err(failed)?;
+        let entries = map_all(usize::from(count) * size_of::<BufRingEntry>());
         let mut buffers = Self {
-            entries: map(usize::from(count) * size_of::<BufRingEntry>())?,
-            data: map(usize::from(count) * bytes as usize)?,
+            entries: entries.map_err(EdgeError::kernel("mapping the receive buffers"))?,
+            data,
             count,
             bytes,
             tail: 0,
@@ -67,13 +68,18 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// Where a buffer begins.
+    fn start(&self, id: u16) -> usize {
+        usize::from(id) * (self.bytes as usize + GAP_BYTES)
+    }
+
     /// The bytes that the kernel put into a buffer.
     pub(super) fn filled(&mut self, id: u16, bytes: usize) -> &mut [u8] {
         assert!(
             id < self.count && bytes <= self.bytes as usize,
             "the kernel fills what it got"
         );
-        let start = usize::from(id) * self.bytes as usize;
+        let start = self.start(id);
         // SAFETY: the range lies within the mapping by the assertion, and the kernel does not
         // touch a buffer between its completion and `give_back`. `&mut self` keeps it unique.
         unsafe { std::slice::from_raw_parts_mut(self.data.as_mut_ptr().add(start), bytes) }
@@ -84,11 +90,7 @@ impl Buffers {
         assert!(id < self.count);
         let slot = usize::from(self.tail & (self.count - 1));
         // SAFETY: the offset lies within the mapping by the assertion.
-        let address = unsafe {
-            self.data
-                .as_mut_ptr()
-                .add(usize::from(id) * self.bytes as usize)
-        };
+        let address = unsafe { self.data.as_mut_ptr().add(self.start(id)) };
         // SAFETY: the slot lies within the mapping, which is zeroed at first and aligned to a
         // page; the kernel reads a slot only once the tail is beyond it.
         let entry = unsafe { &mut *self.entries.as_mut_ptr().cast::<BufRingEntry>().add(slot) };
@@ -118,4 +120,15 @@ impl Buffers {
         }
         (self.count, self.bytes) = (0, 0);
     }
+}
+
+/// Maps memory and takes all of it at once: all of it is used in turn before long, and is not to be
+/// mistaken later for what connections cost. In huge pages where the kernel has some: each arrival
+/// lies elsewhere than the last one.
+fn map_all(len: usize) -> io::Result<MmapMut> {
+    let mapped = MmapMut::map_anon(len)?;
+    // A kernel without huge pages refuses; small ones do.
+    let _ = mapped.advise(Advice::HugePage);
+    mapped.advise(Advice::PopulateWrite)?;
+    Ok(mapped)
 }

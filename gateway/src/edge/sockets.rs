@@ -26,7 +26,7 @@ use crate::io::ConnId;
 use crate::spool::{Backlog, Frame, Spool};
 
 /// Sends that go to the kernel in one call.
-const SENDS_PER_SUBMIT: usize = 64;
+const SENDS_PER_SUBMIT: usize = 256;
 /// Sends started in one turn; their completions must fit into the ring's queue.
 pub(super) const SENDS_PER_ROUND_MAX: usize = 2_048;
 /// Times 100 ms to wait in vain for outstanding operations at the end.

@@ -24,10 +24,12 @@ pub fn encode_header(opcode: Opcode, payload_bytes: usize, out: &mut BytesMut) {
 /// When a control frame would have more than 125 bytes.
 #[must_use]
 pub fn encode_message(opcode: Opcode, payload: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEADER_BYTES_MAX + payload.len());
-    put_header(opcode, payload.len(), None, &mut out);
-    out.put_slice(payload);
-    out.freeze()
+    let (header, header_bytes) = header(opcode, payload.len(), None);
+    // Exactly as long as it is: then the bytes need no second block that counts who shares them.
+    let mut out = Vec::with_capacity(header_bytes + payload.len());
+    out.extend_from_slice(&header[..header_bytes]);
+    out.extend_from_slice(payload);
+    out.into()
 }
 
 /// One complete frame as a client sends it, masked with a mask that the peer cannot foresee.
@@ -45,10 +47,6 @@ pub fn encode_masked(opcode: Opcode, payload: &[u8], mask: [u8; 4]) -> Bytes {
 }
 
 fn put_header(opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>, out: &mut BytesMut) {
-    assert!(
-        !opcode.is_control() || payload_bytes <= CONTROL_PAYLOAD_BYTES_MAX,
-        "a control frame of {payload_bytes} bytes"
-    );
     let (header, header_bytes) = header(opcode, payload_bytes, mask);
     out.put_slice(&header[..header_bytes]);
 }
@@ -63,6 +61,10 @@ fn header(
     payload_bytes: usize,
     mask: Option<[u8; 4]>,
 ) -> ([u8; HEADER_BYTES_MAX], usize) {
+    assert!(
+        !opcode.is_control() || payload_bytes <= CONTROL_PAYLOAD_BYTES_MAX,
+        "a control frame of {payload_bytes} bytes"
+    );
     let header = FrameHeader {
         opcode: opcode.into(),
         mask,
