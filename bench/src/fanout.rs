@@ -20,7 +20,6 @@ use crate::error::BenchError;
 use crate::files;
 use crate::loopback::LoopbackLosses;
 use crate::memory::ProcessUse;
-use crate::swarm::course::Course;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::hold;
 use crate::swarm::links::Link;
@@ -135,7 +134,7 @@ fn closed(
     let content = text(usize::from(args.size));
     let losses = |crowd: &Crowd| crowd.people.tally.dropped + crowd.people.tally.resyncs;
     let before = losses(crowd);
-    crowd.people.talk.begin(Course::default());
+    crowd.people.talk.begin(None);
     // The first message tells how long a frame is, and warms both up.
     all_hear(crowd, channel, &content)?;
     let frame = crowd.people.tally.message_frame_bytes;

@@ -72,7 +72,7 @@ pub struct IdleArgs {
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     then_duration: Duration,
     /// How long all rest before, so that what a message to all has held up is over.
-    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    #[arg(long, default_value = "0s", value_parser = parse_duration, requires = "then_rate")]
     then_rest: Duration,
     /// Bytes of the text of those messages.
     #[arg(long, default_value_t = 64)]
@@ -144,7 +144,7 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let connect_s = come(&mut crowd, args)?;
     hold::stay(&mut crowd, SETTLE)?;
     let full = Moment::now(options.pid, &crowd);
-    let least = hold::stay(&mut crowd, args.duration)?;
+    let mut least = hold::stay(&mut crowd, args.duration)?;
     let held = Moment::now(options.pid, &crowd);
     let came = u32::try_from(full.live).unwrap_or(args.connections);
     let mut report = IdleReport::new(args.connections, came, &calibration);
@@ -155,7 +155,8 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
         report.broadcast = Some(hear::broadcast(&mut crowd, args.connections, args.size)?);
     }
     if let Some(rate) = args.then_rate {
-        hold::stay(&mut crowd, args.then_rest)?;
+        least = least.min(hold::stay(&mut crowd, args.then_rest)?);
+        report.then_rest_s = args.then_rest.as_secs_f64();
         let speech = Speech {
             rate,
             duration: args.then_duration,

@@ -19,6 +19,9 @@ use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo};
 use crate::nonces::NonceKey;
 use crate::shard::Shard;
 
+/// Room for so many messages is kept for the next commit.
+const SPARE_MESSAGES_MAX: usize = 1_024;
+
 /// A message whose commit is not synced.
 #[derive(Debug)]
 pub(crate) struct PendingMessage {
@@ -49,6 +52,8 @@ pub(crate) const PENDING_BYTES: usize = size_of::<PendingMessage>() + size_of::<
 pub(crate) struct Commits {
     records: Vec<Record>,
     gathering: Vec<PendingMessage>,
+    /// Empty: the list of the commit that landed last, for the next one to gather in.
+    spare: Vec<PendingMessage>,
     gathered_bytes: u64,
     bytes_max: u64,
     in_flight: Option<(CommitId, Vec<PendingMessage>)>,
@@ -63,6 +68,7 @@ impl Commits {
         Self {
             records: Vec::new(),
             gathering: Vec::new(),
+            spare: Vec::new(),
             gathered_bytes: 0,
             bytes_max: bytes_max as u64,
             in_flight: None,
@@ -108,7 +114,8 @@ impl Commits {
             .records
             .partition_point(|record| day_of(record) == first_day);
         let later_records = self.records.split_off(end);
-        let later_messages = self.gathering.split_off(end);
+        let mut later_messages = std::mem::take(&mut self.spare);
+        later_messages.extend(self.gathering.drain(end..));
         let records = std::mem::replace(&mut self.records, later_records);
         let messages = std::mem::replace(&mut self.gathering, later_messages);
         self.gathered_bytes = self.records.iter().map(Record::bytes).sum();
@@ -150,8 +157,8 @@ impl Shard {
         }
     }
 
-    fn stored(&mut self, messages: Vec<PendingMessage>, out: &mut Outbox) {
-        for message in messages {
+    fn stored(&mut self, mut messages: Vec<PendingMessage>, out: &mut Outbox) {
+        for message in messages.drain(..) {
             let channel = message.key.channel;
             self.heads.advance(channel, message.seq, message.rev);
             if self.commits.tail(channel) == Some((message.seq, message.rev)) {
@@ -159,6 +166,9 @@ impl Shard {
             }
             self.acknowledge(&message, out);
             self.publish(channel, message, out);
+        }
+        if messages.capacity() <= SPARE_MESSAGES_MAX {
+            self.commits.spare = messages;
         }
     }
 

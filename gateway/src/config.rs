@@ -413,19 +413,17 @@ impl Limits {
                 "without any the server could do nothing",
             )?;
         }
-        let (sends, requests) = (self.sends_max as u64, self.requests_max as u64);
-        let allowed = "65535 is the most";
-        require(sends <= 65_535, "limits.sends_max", sends, allowed)?;
-        let subscriptions = self.subscriptions_max as u64;
-        let name = "limits.subscriptions_max";
-        require(subscriptions <= 65_535, name, subscriptions, allowed)?;
-        let allowed = "16777216 is the most";
-        require(
-            requests <= 1 << 24,
-            "limits.requests_max",
-            requests,
-            allowed,
-        )?;
+        let (sends, subscriptions) = (self.sends_max, self.subscriptions_max);
+        let (few, many) = ("65535 is the most", "16777216 is the most");
+        let most_nonces = "1073741824 is the most";
+        for (name, count, most, allowed) in [
+            ("limits.sends_max", sends, 65_535, few),
+            ("limits.subscriptions_max", subscriptions, 65_535, few),
+            ("limits.requests_max", self.requests_max, 1 << 24, many),
+            ("limits.nonces_max", self.nonces_max, 1 << 30, most_nonces),
+        ] {
+            require(count <= most, name, count as u64, allowed)?;
+        }
         let windows = self
             .rates()
             .iter()

@@ -30,7 +30,7 @@ pub(crate) struct NonceKey {
     pub(crate) nonce: Nonce,
 }
 
-/// Bytes of a nonce that is remembered, its message's id and seq with it.
+/// Bytes of a nonce that is remembered, its message's id and seq with it, its bucket aside.
 #[cfg(test)]
 pub(crate) const NONCE_BYTES: usize = stored::ENTRY_BYTES;
 
@@ -61,13 +61,17 @@ pub(crate) struct Nonces {
 }
 
 impl Nonces {
-    /// A table of at most `entries_max` nonces, and 2^30.
+    /// A table of at most `entries_max` nonces.
+    ///
+    /// # Panics
+    /// When that is more than 2^30, which the configuration refuses.
     #[must_use]
     pub(crate) fn new(entries_max: usize) -> Self {
+        assert!(entries_max <= 1 << 30, "numbers tell 2^32 entries apart");
         Self {
             pending: HashMap::new(),
             stored: Stored::default(),
-            entries_max: entries_max.min(stored::ENTRIES_MAX),
+            entries_max,
         }
     }
 
@@ -94,6 +98,10 @@ impl Nonces {
 
     /// A message with this nonce goes into the open commit.
     pub(crate) fn admit(&mut self, key: NonceKey) {
+        debug_assert!(
+            self.stored.get(&key).is_none(),
+            "a stored nonce is no new one"
+        );
         let before = self.pending.insert(key, Vec::new());
         assert!(before.is_none(), "a nonce is admitted once");
     }

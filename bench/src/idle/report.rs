@@ -81,6 +81,8 @@ pub struct IdleReport {
     pub generator_rings: usize,
     /// One message to the channel that all watch, if asked for.
     pub broadcast: Option<Spoken>,
+    /// How long all rested between these two, seconds.
+    pub then_rest_s: f64,
     /// Messages to small channels, if asked for.
     pub chatter: Option<Spoken>,
     /// What the kernel dropped, from the first session on.
@@ -210,7 +212,11 @@ impl fmt::Display for IdleReport {
             write!(f, "to all: {spoken}")?;
         }
         if let Some(spoken) = &self.chatter {
-            write!(f, "in small channels: {spoken}")?;
+            write!(
+                f,
+                "in small channels, {:.0} s later: {spoken}",
+                self.then_rest_s
+            )?;
         }
         self.write_troubles(f)
     }

@@ -26,12 +26,6 @@ pub struct Course {
     parts: Vec<Histogram<u64>>,
 }
 
-impl Default for Course {
-    fn default() -> Self {
-        Self::new(0, Duration::ZERO)
-    }
-}
-
 impl Course {
     /// Of a speech that begins now and is to take so long.
     #[must_use]

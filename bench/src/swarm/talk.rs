@@ -66,7 +66,8 @@ pub struct Talk {
     refused: BTreeMap<&'static str, u64>,
     ack_us: Histogram<u64>,
     delivery_us: Histogram<u64>,
-    course: Course,
+    /// Of the speech under way, if somebody wants to know.
+    course: Option<Course>,
     last_delivery_ns: u64,
 }
 
@@ -92,7 +93,7 @@ impl Talk {
             refused: BTreeMap::new(),
             ack_us: latencies(),
             delivery_us: latencies(),
-            course: Course::default(),
+            course: None,
             last_delivery_ns: 0,
         }
     }
@@ -167,7 +168,9 @@ impl Talk {
             if let Some(now_ns) = now_ns {
                 let late_ns = now_ns.saturating_sub(said.due_ns);
                 record(&mut self.delivery_us, late_ns);
-                self.course.record(said.due_ns, late_ns);
+                if let Some(course) = &mut self.course {
+                    course.record(said.due_ns, late_ns);
+                }
                 self.last_delivery_ns = now_ns;
             }
         }
@@ -200,7 +203,7 @@ impl Talk {
     }
 
     /// A speech begins: latencies, and what is due and heard, are of messages from here on.
-    pub fn begin(&mut self, course: Course) {
+    pub fn begin(&mut self, course: Option<Course>) {
         self.course = course;
         self.ack_us.reset();
         self.delivery_us.reset();
@@ -276,8 +279,8 @@ impl Talk {
 
     /// The same in the course of the speech.
     #[must_use]
-    pub const fn course(&self) -> &Course {
-        &self.course
+    pub const fn course(&self) -> Option<&Course> {
+        self.course.as_ref()
     }
 
     /// When the last message of this run arrived.
@@ -298,6 +301,8 @@ impl Talk {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn text(nonce: Nonce) -> [u8; 36] {
@@ -359,14 +364,19 @@ mod tests {
     fn what_comes_from_an_earlier_speech_is_no_part_of_this_one() {
         let mut talk = Talk::new(1);
         let earlier = text(talk.say(7, 0));
-        talk.begin(Course::default());
-        let now = text(talk.say(7, 0));
+        talk.begin(Some(Course::new(0, Duration::from_secs(3))));
+        let now = text(talk.say(7, 1_500_000_000));
         assert_eq!(talk.delivered(at(&earlier, 7, 1), Some(9_000)), None);
         assert_eq!((talk.heard(), talk.delivery_us().len()), (0, 0));
-        assert_eq!(talk.delivered(at(&now, 7, 2), Some(9_000)), Some(7));
+        assert_eq!(talk.delivered(at(&now, 7, 2), Some(1_500_009_000)), Some(7));
         talk.fall_due(5);
         assert_eq!((talk.heard(), talk.due()), (1, 5));
-        talk.begin(Course::default());
+        let course = talk.course().unwrap();
+        let counts: Vec<u64> = course.parts().iter().map(|part| part.count).collect();
+        assert_eq!(counts, [0, 1]);
+        assert_eq!(course.parts()[1].max, 9);
+        talk.begin(None);
         assert_eq!((talk.heard(), talk.due()), (0, 0));
+        assert!(talk.course().is_none());
     }
 }

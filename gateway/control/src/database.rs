@@ -23,10 +23,11 @@ use crate::error::ControlError;
 const BUSY_MAX: Duration = Duration::from_secs(10);
 /// How long a request waits for a connection to the database.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
-/// After so long without a request a connection is closed, with its thread and its memory; opening
-/// one takes a millisecond or two.
+/// After so long without a request a reader is closed, with its thread and its memory. The writer
+/// stays: when the last connection closes, SQLite writes its log back and removes it. How long the
+/// edge waits until it gives free memory back (`edge/trim.rs`) depends on it.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// As many as the control plane has threads: a statement takes a fraction of a millisecond.
+/// A statement takes a fraction of a millisecond, so few keep up; each has a thread with its memory.
 const READERS: u32 = 2;
 /// Each reader's page cache, in KiB as a negative number: the upper pages of the trees. What is
 /// below, the kernel caches once for all of them, and gives back when memory is short.
@@ -59,13 +60,13 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_MAX);
-        let pool = |connections| {
+        let pool = |connections, idle_max: Option<Duration>| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_MAX)
-                .idle_timeout(IDLE_MAX)
+                .idle_timeout(idle_max)
         };
-        let writer = pool(1)
+        let writer = pool(1, None)
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
@@ -77,7 +78,8 @@ impl Database {
                 source: Box::new(source),
             })?;
         let readers = options.pragma("cache_size", READER_CACHE);
-        let readers = pool(READERS).connect_with(readers).await.map_err(failed)?;
+        let readers = pool(READERS, Some(IDLE_MAX)).connect_with(readers);
+        let readers = readers.await.map_err(failed)?;
         Ok(Self {
             readers,
             writer,

@@ -6,6 +6,8 @@
 //! Invariant: what comes out holds exactly one frame (RFC 6455, section 5.2) whose payload is the
 //! event's JSON, header included, and joined READY equals encoded READY byte for byte.
 
+use std::cell::RefCell;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
@@ -20,12 +22,28 @@ const EVENT_BYTES_USUAL: usize = 512;
 /// Header length of payloads between 126 and 65,535 bytes, which most events have.
 const HEADER_BYTES_USUAL: usize = 4;
 
-/// One complete frame, header included.
+/// What a thread keeps of its scratch memory when an event was longer.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Where events are encoded whose length is not yet known.
+    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// One complete frame, header included: one block on the heap, exactly as long as it is, since it
+/// may wait for a slow reader.
 #[must_use]
 pub fn encode_frame(event: &Event) -> Bytes {
-    let mut out = BytesMut::with_capacity(EVENT_BYTES_USUAL);
-    encode_frame_into(event, &mut out);
-    out.freeze()
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        scratch.reserve(EVENT_BYTES_USUAL);
+        encode_frame_into(event, scratch);
+        let frame = Bytes::copy_from_slice(scratch);
+        if scratch.capacity() > SCRATCH_BYTES_MAX {
+            *scratch = BytesMut::new();
+        }
+        frame
+    })
 }
 
 /// Appends one complete frame, header included.

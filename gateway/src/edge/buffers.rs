@@ -12,7 +12,6 @@
     reason = "memory that is shared with the kernel has no safe interface"
 )]
 
-use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
@@ -45,12 +44,9 @@ impl Buffers {
         bytes: u32,
     ) -> Result<Self, EdgeError> {
         assert!(count.is_power_of_two());
-        let failed = EdgeError::kernel("mapping the receive buffers");
-        let data = map_all(usize::from(count) * (bytes as usize + GAP_BYTES)).map_err(failed)?;
-        let entries = map_all(usize::from(count) * size_of::<BufRingEntry>());
         let mut buffers = Self {
-            entries: entries.map_err(EdgeError::kernel("mapping the receive buffers"))?,
-            data,
+            entries: map_all(usize::from(count) * size_of::<BufRingEntry>())?,
+            data: map_all(usize::from(count) * (bytes as usize + GAP_BYTES))?,
             count,
             bytes,
             tail: 0,
@@ -123,12 +119,15 @@ impl Buffers {
 }
 
 /// Maps memory and takes all of it at once: all of it is used in turn before long, and is not to be
-/// mistaken later for what connections cost. In huge pages where the kernel has some: each arrival
-/// lies elsewhere than the last one.
-fn map_all(len: usize) -> io::Result<MmapMut> {
-    let mapped = MmapMut::map_anon(len)?;
-    // A kernel without huge pages refuses; small ones do.
-    let _ = mapped.advise(Advice::HugePage);
-    mapped.advise(Advice::PopulateWrite)?;
-    Ok(mapped)
+/// mistaken later for what connections cost. The first ring's is large enough for huge pages, which
+/// spare most arrivals a look for their page.
+fn map_all(len: usize) -> Result<MmapMut, EdgeError> {
+    let map = || {
+        let mapped = MmapMut::map_anon(len)?;
+        // A kernel without huge pages refuses; small ones do.
+        let _ = mapped.advise(Advice::HugePage);
+        mapped.advise(Advice::PopulateWrite)?;
+        Ok(mapped)
+    };
+    map().map_err(EdgeError::kernel("mapping the receive buffers"))
 }

@@ -23,7 +23,7 @@ use super::operation::{Completion, Operation, PLACES_MAX, user_data};
 use crate::io::ConnId;
 
 /// Entries of the submission queue: 16 KiB.
-const SUBMISSIONS: u32 = 256;
+pub(super) const SUBMISSIONS: u32 = 256;
 /// Threads of the kernel for what cannot be done in place: only `shutdown`.
 const KERNEL_THREADS_MAX: u32 = 2;
 
@@ -262,24 +262,28 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry, operation: Operation, conn: ConnId) {
         self.outstanding += 1;
         let entry = entry.user_data(user_data(operation, conn));
-        // SAFETY: what the entry points to lives until its completion; see `send`.
-        let is_queued =
-            self.delayed.is_empty() && unsafe { self.uring.submission().push(&entry) }.is_ok();
-        if !is_queued {
+        // None overtakes those that wait.
+        if !self.delayed.is_empty() || !self.queue(&entry) {
             self.delayed.push_back(entry);
             self.queue_delayed();
         }
     }
 
+    /// Whether there was room in the submission queue.
+    fn queue(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what the entry points to lives until its completion; see `send`.
+        unsafe { self.uring.submission().push(entry) }.is_ok()
+    }
+
     /// Moves entries into the submission queue. Where the kernel takes no more for now they wait
     /// here: a few per socket at most.
     fn queue_delayed(&mut self) {
-        while let Some(entry) = self.delayed.front() {
-            // SAFETY: what the entry points to lives until its completion; see `send`.
-            let pushed = unsafe { self.uring.submission().push(entry) };
-            if pushed.is_ok() {
-                self.delayed.pop_front();
-            } else if self.uring.submit().is_err() || self.uring.submission().is_full() {
+        while let Some(entry) = self.delayed.pop_front() {
+            if self.queue(&entry) {
+                continue;
+            }
+            self.delayed.push_front(entry);
+            if self.uring.submit().is_err() || self.uring.submission().is_full() {
                 return;
             }
         }

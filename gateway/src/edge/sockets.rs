@@ -18,6 +18,7 @@ use super::admission::Admission;
 use super::error::EdgeError;
 use super::http::{HandOvers, TakeOver};
 use super::operation::Completion;
+use super::ring::SUBMISSIONS;
 use super::rings::Rings;
 use super::socket::{Bit, Socket, State};
 use crate::config::ReceiveMode;
@@ -27,6 +28,7 @@ use crate::spool::{Backlog, Frame, Spool};
 
 /// Sends that go to the kernel in one call.
 const SENDS_PER_SUBMIT: usize = 256;
+const _: () = assert!(SENDS_PER_SUBMIT <= SUBMISSIONS as usize);
 /// Sends started in one turn; their completions must fit into the ring's queue.
 pub(super) const SENDS_PER_ROUND_MAX: usize = 2_048;
 /// Times 100 ms to wait in vain for outstanding operations at the end.

@@ -25,7 +25,7 @@ impl Sockets {
         match operation {
             Operation::Accept => return self.accepted(completion, now_ms),
             Operation::Receive => return self.receive_completed(completion, now_ms),
-            Operation::Poll => self.polled(completion),
+            Operation::Poll => return self.polled(completion),
             Operation::Send => self.send_completed(conn, result),
             Operation::Shutdown => {
                 self.socket(conn).set(Bit::Finning, false);
@@ -109,13 +109,16 @@ impl Sockets {
     }
 
     /// In the dense mode: something may be received, or the poll is over.
-    fn polled(&mut self, completion: Completion) {
+    fn polled(&mut self, completion: Completion) -> Option<Happened> {
         let Completion {
             conn, result, more, ..
         } = completion;
+        // A reset may lie behind bytes that have arrived, and no receive that gets those tells of
+        // it: they are lost with the connection.
+        let is_reset = result > 0 && result & i32::from(libc::POLLERR) != 0;
         // Also with the last word of a poll, and before the next one begins: that would have the
         // same to tell at once, and where it found no room for it, so on for ever.
-        if result > 0 {
+        if result > 0 && !is_reset {
             self.read(conn);
         }
         if !more {
@@ -124,6 +127,12 @@ impl Sockets {
             socket.set(Bit::Cancelling, false);
             self.starved.push(conn);
         }
+        if is_reset {
+            self.socket(conn).set(Bit::Ended, true);
+            self.fail(conn);
+            return self.tell_closed(conn);
+        }
+        None
     }
 
     /// The peer said FIN. What is queued for it still leaves.

@@ -14,8 +14,8 @@ const LOOKS: u32 = 10;
 const CALM_MIN: u32 = 3;
 /// A change that is none.
 const STILL_BYTES: u64 = 1 << 20;
-/// Decisions until it is given back once more: connections that idle have been closed by then, and
-/// what they kept free lies among what was in use before.
+/// Calm decisions, a second each, until it is given back once more: the control plane has closed
+/// connections to its database that idle by then (15 to 30 s), and what they leave is seen by no growth.
 const ONCE_MORE_AFTER: u32 = 40;
 /// What must have come since the last time: so much, and a thirty-second of what is there, since
 /// going through a large heap takes longer.
@@ -63,9 +63,10 @@ impl Trim {
         let grown_bytes = GROWN_BYTES_MIN.max(bytes / GROWN_PART);
         let has_grown = bytes >= self.kept_bytes + grown_bytes;
         let is_once_more = self.once_more == 1;
-        self.once_more = match has_grown {
-            true => ONCE_MORE_AFTER,
-            false => self.once_more.saturating_sub(1),
+        self.once_more = if has_grown {
+            ONCE_MORE_AFTER
+        } else {
+            self.once_more.saturating_sub(1)
         };
         has_grown || is_once_more
     }

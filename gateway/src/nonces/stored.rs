@@ -3,8 +3,8 @@
 //! It never reads a clock, and knows nothing of messages that are still being committed.
 //!
 //! Invariants: entries lie side by side in blocks of [`BLOCK_ENTRIES`], which come and go with the
-//! messages of the last minutes, so that no list doubles and none stays large; a key is found as
-//! long as its last entry is here.
+//! messages of the last minutes; only the buckets that lead to them, a tenth of the memory, double, and
+//! shrink when most are empty; a key is found as long as its last entry is here.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -15,10 +15,10 @@ use throng_protocol::{MessageId, Seq};
 
 use super::NonceKey;
 
-/// Entries that memory is taken for at a time: 80 KiB.
-const BLOCK_ENTRIES: u32 = 1_024;
-/// Most entries: a quarter of the numbers, so that none stands for two of them.
-pub(super) const ENTRIES_MAX: usize = 1 << 30;
+/// Entries that memory is taken for at a time: 80 KiB. A few in tests, so that blocks come and go.
+const BLOCK_ENTRIES: u32 = if cfg!(test) { 8 } else { 1_024 };
+/// So few buckets are kept, however empty.
+const BUCKETS_MIN: usize = 4 * BLOCK_ENTRIES as usize;
 
 /// A message that is stored.
 #[derive(Debug)]
@@ -36,9 +36,9 @@ struct Bucket {
     number: u32,
 }
 
-/// Bytes of an entry and its bucket, without what the table of buckets leaves empty.
+/// Bytes of an entry.
 #[cfg(test)]
-pub(super) const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<Bucket>() + 1;
+pub(super) const ENTRY_BYTES: usize = size_of::<Entry>();
 
 /// Stored messages by their nonces.
 #[derive(Debug, Default)]
@@ -62,14 +62,14 @@ impl Stored {
     /// The message of this key.
     pub(super) fn get(&self, key: &NonceKey) -> Option<(MessageId, Seq)> {
         let hash = self.hash(key);
-        let is_it = |bucket: &Bucket| bucket.hash == hash && self.at(bucket.number).key == *key;
-        let bucket = self.buckets.find(spread(hash), is_it)?;
-        let entry = self.at(bucket.number);
+        let at = |number| lying_at(&self.blocks, self.first, number);
+        let is_it = |bucket: &Bucket| bucket.hash == hash && at(bucket.number).key == *key;
+        let entry = at(self.buckets.find(spread(hash), is_it)?.number);
         Some((entry.message, entry.seq))
     }
 
-    /// Remembers a message until `due_ms`; it takes the place of an older one with this key.
-    /// Whoever is stored later is due no earlier.
+    /// Remembers a message until `due_ms`, or for as long as one that came before it and is due
+    /// later; it takes the place of an older one with this key.
     pub(super) fn insert(&mut self, key: NonceKey, message: MessageId, seq: Seq, due_ms: u64) {
         let hash = self.hash(&key);
         let number = self.push(Entry {
@@ -116,7 +116,17 @@ impl Stored {
                 self.blocks.pop_front();
                 self.first = self.first.wrapping_add(BLOCK_ENTRIES);
                 self.forgotten = 0;
+                self.give_room_back();
             }
+        }
+    }
+
+    /// After a burst the buckets follow the entries down.
+    fn give_room_back(&mut self) {
+        let keys = self.buckets.len();
+        if self.buckets.capacity() > 8 * keys + BUCKETS_MIN {
+            let rehash = |bucket: &Bucket| spread(bucket.hash);
+            self.buckets.shrink_to(2 * keys, rehash);
         }
     }
 
@@ -131,12 +141,8 @@ impl Stored {
         let block = &mut self.blocks[behind];
         let place = behind * BLOCK_ENTRIES as usize + block.len();
         block.push(entry);
-        let place = u32::try_from(place).expect("there is room for fewer than 2^31");
+        let place = u32::try_from(place).expect("a shard's memory holds fewer than 2^32");
         self.first.wrapping_add(place)
-    }
-
-    fn at(&self, number: u32) -> &Entry {
-        lying_at(&self.blocks, self.first, number)
     }
 
     fn hash(&self, key: &NonceKey) -> u32 {
@@ -179,33 +185,27 @@ mod tests {
         }
     }
 
-    #[test]
-    fn memory_follows_the_messages_down() {
-        let mut stored = Stored::default();
-        let block = u128::from(BLOCK_ENTRIES);
-        fill(&mut stored, 0..3 * block + 1, 10);
-        assert_eq!((stored.len(), stored.blocks.len()), (3 * 1_024 + 1, 4));
-        stored.expire(10);
-        assert_eq!((stored.len(), stored.blocks.len()), (0, 1));
-        fill(&mut stored, 0..block, 20);
-        stored.expire(19);
-        assert_eq!((stored.len(), stored.blocks.len()), (1_024, 2));
-        stored.expire(20);
-        assert_eq!((stored.len(), stored.blocks.len()), (0, 1));
+    /// Nobody yet; numbers are about to go round.
+    fn before_the_turn() -> Stored {
+        Stored {
+            first: 0_u32.wrapping_sub(2 * BLOCK_ENTRIES),
+            ..Stored::default()
+        }
     }
 
     #[test]
-    fn numbers_go_round() {
-        let mut stored = Stored {
-            first: 0_u32.wrapping_sub(BLOCK_ENTRIES),
-            ..Stored::default()
-        };
-        fill(&mut stored, 0..3_000, 10);
-        let all_are_here = (0..3_000)
-            .all(|nonce| stored.get(&key(nonce)) == Some((MessageId::from_u128(nonce), Seq(7))));
-        assert!(all_are_here);
+    fn memory_follows_the_messages_down() {
+        let mut stored = Stored::default();
+        fill(&mut stored, 0..1_000, 10);
+        assert_eq!((stored.len(), stored.blocks.len()), (1_000, 125));
+        fill(&mut stored, 1_000..1_004, 20);
+        assert!(stored.buckets.capacity() >= 1_004);
         stored.expire(10);
-        assert_eq!((stored.len(), stored.first), (0, BLOCK_ENTRIES));
+        assert_eq!((stored.len(), stored.blocks.len()), (4, 1));
+        let buckets = stored.buckets.capacity();
+        assert!(buckets <= 8 * 4 + BUCKETS_MIN, "{buckets} buckets for 4");
+        let are_here = (1_000..1_004).all(|nonce| stored.get(&key(nonce)).is_some());
+        assert!(are_here && stored.get(&key(999)).is_none());
     }
 
     #[test]
@@ -213,36 +213,41 @@ mod tests {
         let mut stored = Stored::default();
         let (older, later) = (MessageId::from_u128(1), MessageId::from_u128(2));
         stored.insert(key(5), older, Seq(1), 10);
+        fill(&mut stored, 100..120, 10);
         stored.insert(key(5), later, Seq(2), 20);
         stored.expire(10);
         assert_eq!(stored.get(&key(5)), Some((later, Seq(2))));
+        assert_eq!((stored.len(), stored.blocks.len()), (1, 1));
         stored.expire(20);
-        assert_eq!(stored.get(&key(5)), None);
+        assert_eq!((stored.get(&key(5)), stored.len()), (None, 0));
     }
 
     proptest! {
         #[test]
         fn it_remembers_what_a_plain_list_does(
-            steps in prop::collection::vec((0_u128..40, 0_u64..4, prop::bool::ANY), 1..200),
+            steps in prop::collection::vec((0_u128..40, 0_u64..4, 0..4), 1..300),
         ) {
-            let mut stored = Stored::default();
+            let mut stored = before_the_turn();
             let mut list: Vec<(NonceKey, MessageId, Seq, u64)> = Vec::new();
             let mut now_ms = 0;
-            for (seq, (nonce, later_ms, is_message)) in (1..).zip(steps) {
+            for (seq, (nonce, later_ms, kind)) in (1..).zip(steps) {
                 now_ms += later_ms;
-                if is_message {
+                if kind > 0 {
                     let message = MessageId::from_u128(u128::from(seq));
-                    stored.insert(key(nonce), message, Seq(seq), now_ms + 20);
-                    list.push((key(nonce), message, Seq(seq), now_ms + 20));
+                    stored.insert(key(nonce), message, Seq(seq), now_ms + 30);
+                    list.push((key(nonce), message, Seq(seq), now_ms + 30));
                 } else {
                     stored.expire(now_ms);
                     list.retain(|(_, _, _, due_ms)| *due_ms > now_ms);
                 }
+                let mut keys = 0;
                 for nonce in 0..40 {
                     let last = list.iter().rfind(|(known, ..)| *known == key(nonce));
                     let expected = last.map(|(_, message, seq, _)| (*message, *seq));
+                    keys += usize::from(expected.is_some());
                     prop_assert_eq!(stored.get(&key(nonce)), expected);
                 }
+                prop_assert_eq!(stored.len(), keys);
             }
         }
     }

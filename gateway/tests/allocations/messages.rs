@@ -21,8 +21,8 @@ const COUNTED: u32 = 2_000;
 
 /// Allocations of one SEND_MESSAGE that is committed alone, acknowledged and delivered: the text of
 /// the command and of the author's name, the request, the record's body, the frame and its count of
-/// references, the time in words, the commit's two lists, the acknowledgement.
-const MESSAGE_ALLOCATIONS: u64 = 15;
+/// references, the time in words, the commit's records, the acknowledgement.
+const MESSAGE_ALLOCATIONS: u64 = 12;
 
 fn crowd() -> Crowd {
     let mut config = Config::default();

@@ -58,7 +58,7 @@ pub struct Spoken {
     /// Due time to delivery.
     pub delivery_latency_us: Latency,
     /// The same in the course of time: of what was due in each part.
-    pub delivery_latency_us_by_part: Vec<Latency>,
+    pub delivery_latency_by_part_us: Vec<Latency>,
     /// Length of a part, seconds.
     pub part_s: f64,
     /// Due time to acknowledgement.
@@ -136,12 +136,15 @@ impl fmt::Display for Spoken {
 impl Spoken {
     /// The 99th percentiles of the parts, if there is more to see than one of the whole.
     fn write_course(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.delivery_latency_us_by_part.len() < COURSE_PARTS_MIN {
+        if self.delivery_latency_by_part_us.len() < COURSE_PARTS_MIN {
             return Ok(());
         }
-        write!(f, "delivery p99 ms, each {:.0} s:", self.part_s)?;
-        for part in &self.delivery_latency_us_by_part {
-            write!(f, " {}", part.p99.div_ceil(1_000))?;
+        write!(f, "delivery p99 ms, each {:.1} s:", self.part_s)?;
+        for part in &self.delivery_latency_by_part_us {
+            match part.count {
+                0 => write!(f, " -")?,
+                _ => write!(f, " {}", part.p99.div_ceil(1_000))?,
+            }
         }
         writeln!(f)
     }
@@ -164,7 +167,7 @@ impl Account {
     /// A speech begins. What was said before and has no answer is no part of it.
     pub(super) fn open(people: &mut People, course: Course) -> Self {
         people.talk.abandon();
-        people.talk.begin(course);
+        people.talk.begin(Some(course));
         Self::of(people)
     }
 
@@ -208,8 +211,8 @@ impl Account {
             dropped: after.dropped - self.dropped,
             resyncs: after.resyncs - self.resyncs,
             delivery_latency_us: Latency::from(talk.delivery_us()),
-            delivery_latency_us_by_part: talk.course().parts(),
-            part_s: talk.course().part_s(),
+            delivery_latency_by_part_us: talk.course().map_or_else(Vec::new, Course::parts),
+            part_s: talk.course().map_or(0.0, Course::part_s),
             ack_latency_us: Latency::from(talk.ack_us()),
             seconds,
             ..Spoken::default()

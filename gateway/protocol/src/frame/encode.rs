@@ -25,7 +25,8 @@ pub fn encode_header(opcode: Opcode, payload_bytes: usize, out: &mut BytesMut) {
 #[must_use]
 pub fn encode_message(opcode: Opcode, payload: &[u8]) -> Bytes {
     let (header, header_bytes) = header(opcode, payload.len(), None);
-    // Exactly as long as it is: then the bytes need no second block that counts who shares them.
+    // Exactly as long as it is: then whoever alone owns the bytes pays for no second block, which
+    // would count who shares them.
     let mut out = Vec::with_capacity(header_bytes + payload.len());
     out.extend_from_slice(&header[..header_bytes]);
     out.extend_from_slice(payload);

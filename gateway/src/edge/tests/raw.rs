@@ -18,6 +18,8 @@ use crate::io::{Application, ConnId, Input, Outbox, Output};
 pub(super) const CLOSE: u8 = 0xFF;
 pub(super) const HAND_OVER: u8 = 0xFE;
 pub(super) const FLOOD: u8 = 0xFD;
+/// No answer.
+pub(super) const SILENCE: u8 = 0xFC;
 /// Frames of `FLOOD_BYTES` that a flood consists of.
 pub(super) const FLOOD_FRAMES: usize = 600;
 pub(super) const FLOOD_BYTES: usize = 1_000;
@@ -86,6 +88,7 @@ fn obey(conn: ConnId, bytes: &[u8], outbox: &mut Outbox) {
     let copy = Bytes::copy_from_slice(bytes);
     match bytes[0] {
         CLOSE => outbox.push(Output::Close { conn }),
+        SILENCE => {}
         HAND_OVER => outbox.push(Output::HandOver { conn, head: copy }),
         FLOOD => {
             for index in 0..FLOOD_FRAMES {

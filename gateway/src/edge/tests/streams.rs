@@ -9,8 +9,11 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::time::Duration;
 
-use super::raw::{CLOSE, FLOOD, FLOOD_BYTES, FLOOD_FRAMES, HAND_OVER, serve};
+use socket2::SockRef;
+
+use super::raw::{CLOSE, FLOOD, FLOOD_BYTES, FLOOD_FRAMES, HAND_OVER, SILENCE, serve};
 use super::{connect, nobody};
 
 /// Bytes that obey nothing and repeat late, so that a shift is seen.
@@ -167,6 +170,28 @@ fn a_peer_that_said_fin_still_gets_its_answer() {
             let mut received = Vec::new();
             stream.read_to_end(&mut received).unwrap();
             assert!(received == pattern(200_000));
+        },
+    );
+}
+
+#[test]
+fn a_reset_right_behind_data_is_heard() {
+    let silent = |address| {
+        let mut stream = connect(address);
+        check_echo(&mut stream, b"here");
+        stream.write_all(&[SILENCE]).unwrap();
+        let reset = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        reset.unwrap();
+    };
+    serve(
+        |_| {},
+        nobody,
+        |address, seen| {
+            (0..500).for_each(|_| silent(address));
+            let mut other = connect(address);
+            while seen.closed.load(Ordering::Relaxed) < 500 {
+                check_echo(&mut other, b"ping");
+            }
         },
     );
 }

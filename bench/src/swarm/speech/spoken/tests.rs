@@ -5,6 +5,7 @@
 //! Invariants: a sound speech before and after each wrong one is clean.
 
 use std::io::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use throng_protocol::frame::{Opcode, encode_message};
@@ -175,7 +176,7 @@ impl Room {
 
     /// A speech of one message, during which the server also does this.
     fn speech(&mut self, does: impl FnOnce(&mut Self, Nonce)) -> Spoken {
-        let account = Account::open(&mut self.people, Course::default());
+        let account = Account::open(&mut self.people, Course::new(0, Duration::from_secs(1)));
         let nonce = self.say();
         does(self, nonce);
         account.close(&mut self.people, 0)
@@ -301,4 +302,22 @@ fn an_answer_and_its_deliveries_stand_at_one_place() {
         room.deliver_to(0..CLIENTS, head, nonce);
     });
     assert_eq!(found, [("at two places", 3)]);
+}
+
+#[test]
+fn the_course_is_shown_where_there_is_one() {
+    let part = |p99| Latency {
+        count: 1,
+        p99,
+        ..Latency::default()
+    };
+    let mut spoken = Spoken {
+        part_s: 1.5,
+        delivery_latency_by_part_us: vec![part(1), part(999_999), Latency::default(), part(2_001)],
+        ..Spoken::default()
+    };
+    assert!(!spoken.to_string().contains("each"), "{spoken}");
+    spoken.delivery_latency_by_part_us.push(part(0));
+    let line = "\ndelivery p99 ms, each 1.5 s: 1 1000 - 3 0\n";
+    assert!(spoken.to_string().contains(line), "{spoken}");
 }
