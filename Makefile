@@ -53,9 +53,11 @@ fuzz: deps
 deny:
 	$(CARGO) deny --locked check licenses bans sources
 
-## long-soak: 30 minutes of mixed chat of 50,000 sessions; the report goes to $(RUNS)-soak
+## long-soak: 30 minutes of mixed chat of 50,000 sessions; the report goes to $(RUNS)-soak. Its caches are so small
+## that they are full when it begins to look at memory.
 long-soak: build
-	SESSIONS=50000 perf/swarm.sh $(RUNS)-soak soak --connections 50000 --duration 30m --rate 1500 \
+	SESSIONS=50000 SETTINGS="THRONG_STORE__CACHE_BYTES=4194304 THRONG_STORE__RECENT_BYTES=4194304" \
+		perf/swarm.sh $(RUNS)-soak soak --connections 50000 --duration 30m --rate 1500 \
 		--churn 100 --slow 20 --malformed 20
 
 ## long-million: 1,000,000 sessions for 10 minutes, then a message to all, then 10,000 messages/s
