@@ -71,9 +71,10 @@ long-most: build
 	SESSIONS=2300000 NAME=most SETTINGS="THRONG_SOCKETS__MODE=dense THRONG_HEARTBEAT_S=60 THRONG_LIMITS__ACCESS_ENTRIES_MAX=16777216" \
 		perf/swarm.sh $(RUNS)-most idle --connections 2300000 --duration 2m --connect-timeout 20m
 
-## long-storm: 100,000 sessions lose their connections at once and come back
+## long-storm: 100,000 sessions lose their connections at once and come back: to a server that restarts, and to one that does not
 long-storm: build
-	SESSIONS=100000 perf/swarm.sh $(RUNS)-storm storm --connections 100000 --drop
+	SESSIONS=100000 perf/swarm.sh $(RUNS)-storm storm --connections 100000
+	SESSIONS=100000 NAME=storm-drop perf/swarm.sh $(RUNS)-storm storm --connections 100000 --drop
 
 # A C compiler builds the embedded SQLite.
 deps:

@@ -5,7 +5,8 @@
 # It never tunes the server beyond what SETTINGS (THRONG_* variables) says: the configuration lifts
 # limits only, everything is synced unless SETTINGS says otherwise.
 #
-# CORE pins the server to one core, for SHARDS=1.
+# CORE pins the server to one core, for SHARDS=1. `storm` without --drop gets its restart: SIGTERM, and the
+# same server again at the same address.
 #
 # Invariants: the data directory is new and removed at the end; the exit status is the generator's.
 set -euo pipefail
@@ -27,7 +28,8 @@ if [[ $command == echo ]]; then
     target=(--target "http://$address")
 else
     "$SERVER" admin seed-users --data "$data" --count "$SESSIONS" --everyone lobby --circles 4 --out "$data/tokens" >/dev/null
-    start_server "$out" serve --config "$perf/bench.toml" --data "$data" --shards "$SHARDS"
+    serve=(serve --config "$perf/bench.toml" --data "$data" --shards "$SHARDS")
+    start_server "$out" "${serve[@]}"
     target=(--target "http://$address" --tokens "$data/tokens")
 fi
 [[ -z ${CORE:-} ]] || taskset -acp "$CORE" "$server_pid" >/dev/null
@@ -35,6 +37,14 @@ status=0
 "$BENCH" "$command" "${target[@]}" --pid "$server_pid" \
     --json "$out/$NAME.json" "$@" >"$out/$NAME.txt" 2>"$out/$NAME-progress.txt" &
 bench_pid=$!
+if [[ $command == storm && " $* " != *' --drop '* ]]; then
+    until grep -q 'restart the server now' "$out/$NAME-progress.txt"; do
+        kill -0 "$bench_pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    stop_server
+    start_server "$out" "${serve[@]}"
+fi
 wait "$bench_pid" || status=$?
 bench_pid=
 cat "$out/$NAME.txt"
