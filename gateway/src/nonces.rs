@@ -137,7 +137,7 @@ mod tests {
     use crate::io::ShardId;
     use crate::lane::RequestId;
 
-    fn key(nonce: u128) -> NonceKey {
+    pub(super) fn key(nonce: u128) -> NonceKey {
         NonceKey {
             channel: ChannelId::from_u128(1),
             author: UserId::from_u128(2),

@@ -166,17 +166,9 @@ fn spread(hash: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use throng_protocol::{ChannelId, Nonce, UserId};
 
+    use super::super::tests::key;
     use super::*;
-
-    fn key(nonce: u128) -> NonceKey {
-        NonceKey {
-            channel: ChannelId::from_u128(1),
-            author: UserId::from_u128(2),
-            nonce: Nonce::from_u128(nonce),
-        }
-    }
 
     fn fill(stored: &mut Stored, nonces: std::ops::Range<u128>, due_ms: u64) {
         for nonce in nonces {
