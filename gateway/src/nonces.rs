@@ -98,7 +98,7 @@ impl Nonces {
 
     /// A message with this nonce goes into the open commit.
     pub(crate) fn admit(&mut self, key: NonceKey) {
-        debug_assert!(
+        assert!(
             self.stored.get(&key).is_none(),
             "a stored nonce is no new one"
         );
