@@ -58,7 +58,7 @@ pub fn hear(text: &str) -> Result<Heard<'_>, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use throng_protocol::{Author, Message, Rev, UserId};
+    use throng_protocol::{Author, Message, Rev, Timestamp, UserId};
 
     use super::*;
 
@@ -74,7 +74,7 @@ mod tests {
                 username: "a".to_owned(),
             },
             content: "line\nquote \" ß".to_owned(),
-            timestamp: "2026-01-01T00:00:00.000Z".to_owned(),
+            timestamp: Timestamp(1_767_225_600_000),
             edited_at: None,
             attachments: Vec::new(),
             reactions: Vec::new(),

@@ -131,7 +131,7 @@ fn differences<'a>(
 
 #[cfg(test)]
 mod tests {
-    use throng_protocol::{Author, ChannelId, Rev, UserId};
+    use throng_protocol::{Author, ChannelId, Rev, Timestamp, UserId};
 
     use super::*;
     use crate::index::MessageIndex;
@@ -147,7 +147,7 @@ mod tests {
                 username: "a".to_owned(),
             },
             content: content.to_owned(),
-            timestamp: String::new(),
+            timestamp: Timestamp(0),
             edited_at: None,
             attachments: Vec::new(),
             reactions: Vec::new(),

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use throng_protocol::{ChannelId, ErrorCode, MessageId, Nonce, Rev, Seq, UserId};
 
 use crate::io::ShardId;
+use crate::record::CreateV1;
 
 /// A request of one shard that has not been answered: a place in that shard's table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -134,12 +135,10 @@ pub struct SendRequest {
     pub reply_to: ReplyTo,
     /// Author.
     pub user: UserId,
-    /// Author's name, as it is stored with the message.
-    pub username: String,
     /// Where to.
     pub channel: ChannelId,
-    /// The text, already checked.
-    pub content: String,
+    /// What is stored of it: the author's name as it is now, and the text, already checked.
+    pub body: CreateV1,
     /// The client's name for this message.
     pub nonce: Nonce,
     /// The message that this one answers.

@@ -3,13 +3,58 @@
 //! With a message rate set, the way leads over the shard that counts what the user does; without
 //! one it is direct. Both are FIFO, so one connection's messages to one channel keep their order.
 //!
-//! Invariant: each SEND_MESSAGE is answered once, by MESSAGE_ACK or by ERROR with its nonce.
+//! Invariants: each SEND_MESSAGE is answered once, by MESSAGE_ACK or by ERROR with its nonce; requests
+//! that have been carried out are written anew, so that one more costs no memory.
 
-use throng_protocol::{ChannelId, Event, MessageId, Nonce};
+use throng_protocol::{ChannelId, Event, MessageId, Nonce, UserId};
 
-use crate::io::{ConnId, Outbox};
-use crate::lane::{LaneMessage, RateState, Refusal, Reply, RequestId, SendRequest};
+use crate::io::{ConnId, Outbox, ShardId};
+use crate::lane::{LaneMessage, RateState, Refusal, Reply, ReplyTo, RequestId, SendRequest};
+use crate::record::CreateV1;
 use crate::shard::{Purpose, Shard};
+
+/// Requests that are kept for the next messages, and the longest text that one keeps room for: what
+/// is on its way through one shard at once, mostly.
+const SPARES_MAX: usize = 512;
+const SPARE_BYTES_MAX: usize = 1_024;
+
+/// A request that nobody has written yet.
+const BLANK: SendRequest = SendRequest {
+    reply_to: ReplyTo {
+        shard: ShardId(0),
+        request: RequestId(0),
+    },
+    user: UserId::from_u128(0),
+    channel: ChannelId::from_u128(0),
+    body: CreateV1 {
+        username: String::new(),
+        content: String::new(),
+    },
+    nonce: Nonce::from_u128(0),
+    reply_to_message: None,
+    rate: RateState::Free,
+};
+
+/// Requests that have been carried out. They come back where the channel is, not where they began:
+/// with many messages that is as many here as there.
+#[derive(Default, Debug)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept")]
+pub(crate) struct SpareRequests(Vec<Box<SendRequest>>);
+
+impl SpareRequests {
+    /// A request to be written, with empty texts.
+    fn take(&mut self) -> Box<SendRequest> {
+        self.0.pop().unwrap_or_else(|| Box::new(BLANK))
+    }
+
+    /// Keeps one that has been carried out.
+    pub(crate) fn put_back(&mut self, mut request: Box<SendRequest>) {
+        if self.0.len() < SPARES_MAX && request.body.content.capacity() <= SPARE_BYTES_MAX {
+            request.body.content.clear();
+            self.0.push(request);
+        }
+    }
+}
 
 impl Shard {
     /// SEND_MESSAGE, when its turn has come.
@@ -17,7 +62,7 @@ impl Shard {
         &mut self,
         conn: ConnId,
         channel: ChannelId,
-        content: String,
+        content: &str,
         nonce: Nonce,
         reply_to_message: Option<MessageId>,
         out: &mut Outbox,
@@ -28,20 +73,22 @@ impl Shard {
         let Some(user) = session.user() else {
             return;
         };
-        let username = session.name();
-        let Some(request) = self.open_send(conn, nonce) else {
+        let mut request = self.spare_requests.take();
+        let mut body = std::mem::take(&mut request.body);
+        session.name().write_to(&mut body.username);
+        body.content.push_str(content);
+        let Some(waiting) = self.open_send(conn, nonce) else {
             return self.error(conn, Refusal::UNAVAILABLE, Some(nonce), out);
         };
-        let request = Box::new(SendRequest {
-            reply_to: self.reply_to(request),
+        *request = SendRequest {
+            reply_to: self.reply_to(waiting),
             user,
-            username,
             channel,
-            content,
+            body,
             nonce,
             reply_to_message,
             rate: RateState::Free,
-        });
+        };
         if self.config.limits.message.is_off() {
             self.say(self.channel_owner(channel), LaneMessage::Send(request), out);
         } else {

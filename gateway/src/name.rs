@@ -50,23 +50,22 @@ fn pack(text: &str) -> Option<[u8; BYTES]> {
     Some(bytes)
 }
 
-fn unpack(packed: [u8; BYTES]) -> String {
+fn unpack(packed: [u8; BYTES]) -> impl Iterator<Item = char> {
     let mut bytes = [0; 16];
     bytes[..BYTES].copy_from_slice(&packed);
     let bits = u128::from_le_bytes(bytes);
-    let numbers = (0..PACKED).map(|place| (bits >> (6 * place) & 63) as usize);
+    let numbers = (0..PACKED).map(move |place| (bits >> (6 * place) & 63) as usize);
     let letters = numbers.take_while(|number| *number > 0);
-    letters
-        .map(|number| char::from(LETTERS[number - 1]))
-        .collect()
+    letters.map(|number| char::from(LETTERS[number - 1]))
 }
 
 impl Name {
-    /// The name.
-    pub(crate) fn text(&self) -> String {
+    /// Makes `text` the name; it keeps the room that it has.
+    pub(crate) fn write_to(&self, text: &mut String) {
+        text.clear();
         match self {
-            Self::Packed(packed) => unpack(*packed),
-            Self::Long(text) => text.to_string(),
+            Self::Packed(packed) => text.extend(unpack(*packed)),
+            Self::Long(name) => text.push_str(name),
         }
     }
 }
@@ -77,16 +76,22 @@ mod tests {
 
     use super::*;
 
+    fn written(name: &Name) -> String {
+        let mut text = "what was there before".to_owned();
+        name.write_to(&mut text);
+        text
+    }
+
     fn check(text: &str, packed: bool) {
         let name = Name::from(text);
-        assert_eq!(name.text(), text);
+        assert_eq!(written(&name), text);
         assert_eq!(matches!(name, Name::Packed(_)), packed, "{text}");
     }
 
     proptest! {
         #[test]
         fn every_text_comes_back(text in ".{0,24}", name in "[a-z0-9_.]{0,32}") {
-            prop_assert_eq!(Name::from(text.as_str()).text(), text);
+            prop_assert_eq!(written(&Name::from(text.as_str())), text);
             check(&name, name.len() <= PACKED);
         }
     }

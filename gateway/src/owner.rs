@@ -10,11 +10,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 use throng_control::{Access, Answer, Ask};
 use throng_protocol::{
-    Author, ChannelId, ErrorCode, Event, Message, MessageId, Rev, Seq, UserId, encode_frame,
-    timestamp,
+    Author, ChannelId, ErrorCode, Event, Message, MessageId, Rev, Seq, Timestamp, UserId,
+    encode_frame,
 };
 
 use crate::access::Epoch;
@@ -50,7 +51,7 @@ impl Shard {
         let (user, channel) = (request.user, request.channel);
         let is_over = matches!(request.rate, RateState::Over { .. });
         if is_over && !self.waiting.wishes.contains_key(&(user, channel)) {
-            return self.sequence(*request, true, out);
+            return self.sequence(request, true, out);
         }
         self.with_access(user, channel, Wish::Send(request), out);
     }
@@ -114,7 +115,7 @@ impl Shard {
             return self.ask_access(user, channel, out);
         }
         match (wishes.pop_front(), exists) {
-            (Some(Wish::Send(request)), Some(exists)) => self.sequence(*request, exists, out),
+            (Some(Wish::Send(request)), Some(exists)) => self.sequence(request, exists, out),
             (Some(wish), _) => self.turn_away(&wish, Refusal::UNAVAILABLE, out),
             (None, _) => unreachable!("the first wish waited"),
         }
@@ -198,7 +199,7 @@ impl Shard {
 
     fn grant(&mut self, user: UserId, channel: ChannelId, wish: Wish, out: &mut Outbox) {
         match wish {
-            Wish::Send(request) => self.sequence(*request, true, out),
+            Wish::Send(request) => self.sequence(request, true, out),
             Wish::Subscribe(reply_to) => {
                 self.interest.add(&topic(channel), reply_to.shard.0);
                 let (seq, rev) = self.committed_head(channel);
@@ -228,7 +229,7 @@ impl Shard {
 
     /// A message that its author may send: a resent one is answered with the first, a new one gets
     /// its place, unless it answers one that does not exist.
-    fn sequence(&mut self, request: SendRequest, is_answerable: bool, out: &mut Outbox) {
+    fn sequence(&mut self, mut request: Box<SendRequest>, is_answerable: bool, out: &mut Outbox) {
         let key = NonceKey {
             channel: request.channel,
             author: request.user,
@@ -251,7 +252,7 @@ impl Shard {
                     self.refuse(request.reply_to, refusal, out);
                 }
                 RateState::Free | RateState::Counted if is_answerable => {
-                    self.admit(key, request, out);
+                    self.admit(key, &mut request, out);
                 }
                 RateState::Free | RateState::Counted => {
                     self.uncount(&request, out);
@@ -259,22 +260,15 @@ impl Shard {
                 }
             },
         }
+        self.spare_requests.put_back(request);
     }
 
     /// Gives a new message its place, if there is room for it all the way out.
-    fn admit(&mut self, key: NonceKey, mut request: SendRequest, out: &mut Outbox) {
+    fn admit(&mut self, key: NonceKey, request: &mut SendRequest, out: &mut Outbox) {
         let (seq, rev) = self.next_place(request.channel);
         let id = self.ids.next(self.now_ms);
-        // The texts move from the request to the record's body and on to the message.
-        let body = CreateV1 {
-            username: std::mem::take(&mut request.username),
-            content: std::mem::take(&mut request.content),
-        };
-        let record = record::create(&request, &body, id, seq, rev);
-        let event = Event::MessageCreate {
-            message: message(&request, body, id, seq, rev),
-        };
-        let frame = encode_frame(&event);
+        let record = record::create(request, id, seq, rev);
+        let frame = encode_create(request, id, seq, rev);
 
         let shards: SmallVec<[ShardId; 4]> = self
             .interest
@@ -288,7 +282,7 @@ impl Shard {
                 .iter()
                 .all(|&shard| self.credits.admits(request.channel, shard, bytes));
         if !fits {
-            self.uncount(&request, out);
+            self.uncount(request, out);
             return self.refuse(request.reply_to, Refusal::UNAVAILABLE, out);
         }
         for &shard in &shards {
@@ -353,9 +347,11 @@ const MESSAGE_NOT_FOUND: Refusal = Refusal {
     retry_after_ms: None,
 };
 
-/// The message as it is delivered live, the same for everybody.
-fn message(request: &SendRequest, body: CreateV1, id: MessageId, seq: Seq, rev: Rev) -> Message {
-    Message {
+/// MESSAGE_CREATE as it is delivered live, the same for everybody. The texts are lent to the event
+/// meanwhile.
+fn encode_create(request: &mut SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Bytes {
+    let body = std::mem::take(&mut request.body);
+    let message = Message {
         id,
         channel_id: request.channel,
         seq,
@@ -365,11 +361,20 @@ fn message(request: &SendRequest, body: CreateV1, id: MessageId, seq: Seq, rev: 
             username: body.username,
         },
         content: body.content,
-        timestamp: timestamp::iso8601(id.timestamp_ms()),
+        timestamp: Timestamp(id.timestamp_ms()),
         edited_at: None,
         attachments: Vec::new(),
         reactions: Vec::new(),
         reply_to: request.reply_to_message,
         nonce: Some(request.nonce),
+    };
+    let event = Event::MessageCreate { message };
+    let frame = encode_frame(&event);
+    if let Event::MessageCreate { message } = event {
+        request.body = CreateV1 {
+            username: message.author.username,
+            content: message.content,
+        };
     }
+    frame
 }

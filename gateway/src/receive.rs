@@ -6,6 +6,7 @@
 //! Invariants: a violation of RFC 6455 ends the connection with its close code; a command that
 //! cannot be read or may not be given is answered with ERROR and the connection goes on.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -231,7 +232,7 @@ impl Shard {
                 reply_to,
             } => Parked::Send {
                 channel: channel_id,
-                content: content.into_owned(),
+                content,
                 nonce,
                 reply_to,
             },
@@ -248,7 +249,7 @@ impl Shard {
     }
 
     /// A command that counts only after READY, and waits its turn behind a SUBSCRIBE_CHANNEL.
-    fn ready_command(&mut self, conn: ConnId, command: Parked, out: &mut Outbox) {
+    fn ready_command(&mut self, conn: ConnId, command: Parked<'_>, out: &mut Outbox) {
         let parked_max = self.config.limits.parked_max;
         let Some(session) = self.sessions.get(conn) else {
             return;
@@ -261,14 +262,14 @@ impl Shard {
                 if extra.parked.len() >= parked_max {
                     return self.error(conn, Refusal::UNAVAILABLE, command.nonce(), out);
                 }
-                extra.parked.push_back(command);
+                extra.parked.push_back(command.into_owned());
             }
             _ => self.carry_out(conn, command, out),
         }
     }
 
     /// Carries out a command whose turn it is.
-    pub(crate) fn carry_out(&mut self, conn: ConnId, command: Parked, out: &mut Outbox) {
+    pub(crate) fn carry_out(&mut self, conn: ConnId, command: Parked<'_>, out: &mut Outbox) {
         match command {
             Parked::Subscribe { channel, after } => self.subscribe(conn, channel, after, out),
             Parked::Unsubscribe { channel } => self.unsubscribe(conn, channel, out),
@@ -278,7 +279,7 @@ impl Shard {
                 nonce,
                 reply_to,
             } => {
-                self.send_message(conn, channel, content, nonce, reply_to, out);
+                self.send_message(conn, channel, &content, nonce, reply_to, out);
             }
             Parked::Typing { channel, started } => self.typing(conn, channel, started, out),
         }
@@ -378,7 +379,27 @@ impl Shard {
     }
 }
 
-impl Parked {
+impl Parked<'_> {
+    /// For when the frame that it came in has gone.
+    fn into_owned(self) -> Parked<'static> {
+        match self {
+            Self::Subscribe { channel, after } => Parked::Subscribe { channel, after },
+            Self::Unsubscribe { channel } => Parked::Unsubscribe { channel },
+            Self::Send {
+                channel,
+                content,
+                nonce,
+                reply_to,
+            } => Parked::Send {
+                channel,
+                content: Cow::Owned(content.into_owned()),
+                nonce,
+                reply_to,
+            },
+            Self::Typing { channel, started } => Parked::Typing { channel, started },
+        }
+    }
+
     fn nonce(&self) -> Option<Nonce> {
         match self {
             Self::Send { nonce, .. } => Some(*nonce),

@@ -6,12 +6,14 @@
 //! Invariants: a schema number is never given to another layout; every schema ever written stays
 //! readable.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use rkyv::api::high::to_bytes_in;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use thiserror::Error;
-use throng_protocol::{Author, ChannelId, Message, MessageId, Rev, Seq, UserId, timestamp};
+use throng_protocol::{Author, ChannelId, Message, MessageId, Rev, Seq, Timestamp, UserId};
 use throng_storage_engine::{
     AuthorKey, ChannelKey, MessageKey, NonceKey, Record, RecordKind, Stored,
 };
@@ -22,7 +24,9 @@ use crate::lane::SendRequest;
 pub const SCHEMA_CREATE_V1: u16 = 1;
 
 /// The body of a new message, first layout.
-#[derive(Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Default, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct CreateV1 {
     /// The author's name when it was written.
     pub username: String,
@@ -40,9 +44,9 @@ pub struct DamagedBody {
     pub bytes: usize,
 }
 
-/// The record of a new message; its texts stand in `body`, not in the request.
+/// The record of a new message.
 #[must_use]
-pub fn create(request: &SendRequest, body: &CreateV1, id: MessageId, seq: Seq, rev: Rev) -> Record {
+pub fn create(request: &SendRequest, id: MessageId, seq: Seq, rev: Rev) -> Record {
     let target = request.reply_to_message.map_or(MessageKey::ZERO, key);
     Record {
         kind: RecordKind::Create,
@@ -54,20 +58,31 @@ pub fn create(request: &SendRequest, body: &CreateV1, id: MessageId, seq: Seq, r
         rev: rev.0,
         target,
         nonce: NonceKey(*request.nonce.as_bytes()),
-        body: encode_create_v1(body),
+        body: encode_create_v1(&request.body),
     }
 }
 
-/// What a body has beside its texts, bytes: where they lie, and what aligns that.
-const BESIDE_TEXTS_BYTES: usize = 32;
+/// What a thread keeps of its scratch memory when a body was longer.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
-/// The bytes of a body; the same body always gives the same bytes.
+thread_local! {
+    /// Where bodies are encoded whose length is not yet known.
+    static SCRATCH: RefCell<AlignedVec<16>> = RefCell::new(AlignedVec::new());
+}
+
+/// The bytes of a body; the same body always gives the same bytes. One block on the heap, exactly as
+/// long as they are.
 #[must_use]
 pub fn encode_create_v1(body: &CreateV1) -> Bytes {
-    let texts_bytes = body.username.len() + body.content.len();
-    let room = AlignedVec::<16>::with_capacity(texts_bytes + BESIDE_TEXTS_BYTES);
-    let bytes = to_bytes_in::<_, rancor::Error>(body, room).expect("two strings can be archived");
-    Bytes::copy_from_slice(&bytes)
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        to_bytes_in::<_, rancor::Error>(body, &mut *scratch).expect("two strings can be archived");
+        let bytes = Bytes::copy_from_slice(scratch);
+        if scratch.capacity() > SCRATCH_BYTES_MAX {
+            *scratch = AlignedVec::new();
+        }
+        bytes
+    })
 }
 
 /// The message in a record, as history and replays show it.
@@ -88,9 +103,8 @@ pub fn message(stored: &Stored) -> Result<Message, DamagedBody> {
             username: body.username,
         },
         content: body.content,
-        timestamp: timestamp::iso8601(id.timestamp_ms()),
-        edited_at: (stored.edit.as_ref())
-            .map(|edit| timestamp::iso8601(edit.message.timestamp_ms())),
+        timestamp: Timestamp(id.timestamp_ms()),
+        edited_at: (stored.edit.as_ref()).map(|edit| Timestamp(edit.message.timestamp_ms())),
         attachments: Vec::new(),
         reactions: Vec::new(),
         reply_to: (!record.target.is_zero()).then(|| MessageId::from_bytes(record.target.0)),
@@ -134,18 +148,16 @@ mod tests {
                 request: RequestId(0),
             },
             user: UserId::from_u128(1),
-            username: String::new(),
             channel: ChannelId::from_u128(2),
-            content: String::new(),
+            body: CreateV1 {
+                username: username.to_owned(),
+                content: content.to_owned(),
+            },
             nonce: Nonce::from_u128(3),
             reply_to_message: None,
             rate: RateState::Free,
         };
-        let body = CreateV1 {
-            username: username.to_owned(),
-            content: content.to_owned(),
-        };
-        create(&request, &body, id, seq, rev)
+        create(&request, id, seq, rev)
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 //! and parked commands are bounded by the configuration; an idle session is an entry of 64 bytes and
 //! its blocks of subscriptions.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -118,7 +119,7 @@ pub(crate) struct Extra {
     /// The SUBSCRIBE_CHANNEL that later commands wait for.
     pub(crate) waiting_for: Option<RequestId>,
     /// Those commands.
-    pub(crate) parked: VecDeque<Parked>,
+    pub(crate) parked: VecDeque<Parked<'static>>,
     /// Its use of the typing rate; goes with the box once nothing else is in it and the session
     /// is looked at.
     pub(crate) typing: Window,
@@ -150,9 +151,9 @@ pub(crate) struct Replay {
     pub(crate) reading: Option<RequestId>,
 }
 
-/// A command that waits.
+/// A command that may have to wait.
 #[derive(Debug)]
-pub(crate) enum Parked {
+pub(crate) enum Parked<'a> {
     /// SUBSCRIBE_CHANNEL.
     Subscribe {
         /// Which.
@@ -170,7 +171,7 @@ pub(crate) enum Parked {
         /// Where.
         channel: ChannelId,
         /// What.
-        content: String,
+        content: Cow<'a, str>,
         /// The client's name for it.
         nonce: Nonce,
         /// What it answers.
@@ -263,8 +264,8 @@ impl Session {
     }
 
     /// What its user is called; empty before READY.
-    pub(crate) fn name(&self) -> String {
-        self.name.text()
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
     }
 
     /// The box of what only some sessions need, made if it is not there.

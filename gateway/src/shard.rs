@@ -29,6 +29,7 @@ use crate::history::Reads;
 use crate::intake::Intake;
 use crate::io::{Application, ConnId, Input, Outbox, Output, ShardId};
 use crate::lane::{LaneMessage, Refusal, Reply, ReplyTo, RequestId};
+use crate::message::SpareRequests;
 use crate::missed::Missed;
 use crate::nonces::Nonces;
 use crate::owner::{Waiting, Wish};
@@ -63,6 +64,8 @@ pub struct Shard {
     pub(crate) asked_again: bool,
     /// Room for the places that change in a walk.
     pub(crate) moves: Vec<Move>,
+
+    pub(crate) spare_requests: SpareRequests,
 
     // Users that this shard owns.
     pub(crate) users: Users,
@@ -147,6 +150,7 @@ impl Shard {
             subscribers: Subscribers::new(gathered_bytes_max(limits.lane_bytes_max)),
             asked_again: false,
             moves: Vec::new(),
+            spare_requests: SpareRequests::default(),
             users: Users::default(),
             heads: start.heads,
             interest: InterestTable::new(),

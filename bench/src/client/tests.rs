@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use throng_protocol::{
     Author, ChannelHead, ChannelId, ErrorCode, Event, Message, MessageId, Nonce, Rev, SessionId,
-    TextLimits, User, UserId, UserStatus, close_frame, encode_frame, parse,
+    TextLimits, Timestamp, User, UserId, UserStatus, close_frame, encode_frame, parse,
 };
 
 use super::*;
@@ -157,7 +157,7 @@ fn created(seq: u64, content: &str, nonce: Option<Nonce>) -> Event {
                 username: "a".to_owned(),
             },
             content: content.to_owned(),
-            timestamp: String::new(),
+            timestamp: Timestamp(0),
             edited_at: None,
             attachments: Vec::new(),
             reactions: Vec::new(),

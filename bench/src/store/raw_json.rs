@@ -6,7 +6,7 @@
 
 use std::io;
 
-use throng_protocol::{Author, ChannelId, Event, Message, MessageId, Rev, Seq, UserId};
+use throng_protocol::{Author, ChannelId, Event, Message, MessageId, Rev, Seq, Timestamp, UserId};
 use throng_storage_engine::Record;
 
 use super::engine::EngineName;
@@ -48,7 +48,7 @@ fn event_bytes(record: &Record) -> usize {
                 username: "somebody".to_owned(),
             },
             content: String::from_utf8_lossy(&record.body).into_owned(),
-            timestamp: "2026-11-21T09:08:07.006Z".to_owned(),
+            timestamp: Timestamp(1_795_252_087_006),
             edited_at: None,
             attachments: Vec::new(),
             reactions: Vec::new(),

@@ -121,7 +121,7 @@ fn number(text: &[u8]) -> Option<u64> {
 mod tests {
     use throng_protocol::{
         Author, Channel, ChannelId, ChannelType, Event, Guild, GuildId, Message, MessageId, Nonce,
-        Rev, Seq, SessionId, User, UserId, UserStatus,
+        Rev, Seq, SessionId, Timestamp, User, UserId, UserStatus,
     };
 
     use super::*;
@@ -138,7 +138,7 @@ mod tests {
                     username: "a".to_owned(),
                 },
                 content: r#"","seq":9,"nonce":"x"}}"#.to_owned(),
-                timestamp: "2026-01-01T00:00:00.000Z".to_owned(),
+                timestamp: Timestamp(1_767_225_600_000),
                 edited_at: None,
                 attachments: Vec::new(),
                 reactions: Vec::new(),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::id::{AttachmentId, ChannelId, GuildId, MessageId, Nonce, Rev, Seq, UserId};
+use crate::timestamp::Timestamp;
 
 /// An account as others see it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, TS)]
@@ -120,9 +121,9 @@ pub struct Message {
     /// What it says, 1-2000 characters.
     pub content: String,
     /// When it was stored, ISO 8601 in UTC with milliseconds.
-    pub timestamp: String,
+    pub timestamp: Timestamp,
     /// When it was last edited, in the same form.
-    pub edited_at: Option<String>,
+    pub edited_at: Option<Timestamp>,
     /// Its files.
     pub attachments: Vec<Attachment>,
     /// Its reactions, at most 20 different emoji.

@@ -46,3 +46,4 @@ pub use id::{
     AttachmentId, ChannelId, GuildId, InvalidId, MessageId, Nonce, Rev, Seq, SessionId, UserId,
 };
 pub use message_id::MessageIdSource;
+pub use timestamp::Timestamp;

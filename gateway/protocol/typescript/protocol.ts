@@ -29,6 +29,9 @@ export type Seq = number;
 /** Counts a channel's durable records (creates, edits, deletes, reactions), dense from 1. */
 export type Rev = number;
 
+/** A time: ISO 8601 in UTC with milliseconds, `2026-11-21T09:08:07.006Z`. In memory milliseconds since 1970. */
+export type Timestamp = string;
+
 /** An account as others see it. */
 export type User = {
 /** Its id. */
@@ -102,9 +105,9 @@ author: Author,
 /** What it says, 1-2000 characters. */
 content: string,
 /** When it was stored, ISO 8601 in UTC with milliseconds. */
-timestamp: string,
+timestamp: Timestamp,
 /** When it was last edited, in the same form. */
-editedAt: string | null,
+editedAt: Timestamp | null,
 /** Its files. */
 attachments: Array<Attachment>,
 /** Its reactions, at most 20 different emoji. */

@@ -231,7 +231,8 @@ impl Here {
             return;
         }
         self.newest = message.seq;
-        let time = message.timestamp.get(11..16).unwrap_or("     ");
+        let timestamp = message.timestamp.to_string();
+        let time = timestamp.get(11..16).unwrap_or("     ");
         let Message {
             author, content, ..
         } = message;

@@ -9,7 +9,7 @@ use std::io::stdout;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use throng_protocol::timestamp::iso8601;
+use throng_protocol::Timestamp;
 use throng_storage_engine::{
     ConsumerName, Consumers, DeadLetter, DeadLetters, GlommioDisk, StoreConfig,
 };
@@ -175,8 +175,8 @@ fn show(
         id: letter.id,
         reason: &letter.reason,
         attempts: letter.attempts,
-        first: iso8601(letter.first_ms),
-        last: iso8601(letter.last_ms),
+        first: Timestamp(letter.first_ms).to_string(),
+        last: Timestamp(letter.last_ms).to_string(),
         is_pending: letter.is_pending,
         record: line::record_json(&letter.record),
     };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use throng_control::{HistoryError, HistoryQuery};
-use throng_protocol::{Author, ChannelId, Message, MessageId, Rev, Seq, UserId};
+use throng_protocol::{Author, ChannelId, Message, MessageId, Rev, Seq, Timestamp, UserId};
 
 use crate::stage::{Stage, stage};
 
@@ -17,7 +17,7 @@ fn message(channel: ChannelId, seq: u64) -> Message {
             username: "owner".into(),
         },
         content: format!("message {seq}"),
-        timestamp: "2026-11-21T12:00:00.000Z".into(),
+        timestamp: Timestamp(1_795_262_400_000),
         edited_at: None,
         attachments: Vec::new(),
         reactions: Vec::new(),

@@ -35,6 +35,7 @@ pub struct Incomplete(Option<Box<Aside>>);
 impl Incomplete {
     /// Whether a frame or message is.
     #[must_use]
+    #[inline]
     pub const fn is_some(&self) -> bool {
         self.0.is_some()
     }
@@ -55,6 +56,7 @@ enum Found {
 impl Decoder {
     /// Reads what a client sends: masked frames, messages of at most this many bytes.
     #[must_use]
+    #[inline]
     pub const fn server(message_bytes_max: usize) -> Self {
         Self::new(message_bytes_max, true)
     }
@@ -79,6 +81,7 @@ impl Decoder {
     /// Takes compressed messages too: permessage-deflate (RFC 7692) was agreed on. From then on
     /// items come from [`Decoder::next_inflating`].
     #[must_use]
+    #[inline]
     pub const fn with_deflate(mut self, agreed: bool) -> Self {
         self.may_deflate = agreed;
         self
@@ -86,6 +89,7 @@ impl Decoder {
 
     /// Goes on where another decoder of the same side and limit has stopped.
     #[must_use]
+    #[inline]
     pub fn resuming(self, incomplete: Incomplete) -> Self {
         Self {
             aside: incomplete.0,
@@ -98,6 +102,7 @@ impl Decoder {
     /// # Panics
     /// When the last chunk was not used up, or nothing can follow it.
     #[must_use]
+    #[inline]
     pub fn stopped(self) -> Incomplete {
         assert!(
             self.delivered.is_none() && !self.ended,

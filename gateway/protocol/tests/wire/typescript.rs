@@ -7,7 +7,7 @@
 use throng_protocol::{
     Attachment, AttachmentId, Author, Channel, ChannelHead, ChannelId, ChannelType, Command,
     ErrorCode, Event, Guild, GuildId, Message, MessageId, Nonce, Reaction, ReadState, Resume,
-    ResumeChannel, Rev, Seq, SessionId, User, UserId, UserStatus,
+    ResumeChannel, Rev, Seq, SessionId, Timestamp, User, UserId, UserStatus,
 };
 use ts_rs::{Config, TS};
 
@@ -43,6 +43,7 @@ fn declarations() -> String {
         Nonce,
         Seq,
         Rev,
+        Timestamp,
         User,
         UserStatus,
         Author,

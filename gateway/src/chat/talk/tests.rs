@@ -1,7 +1,8 @@
 //! The conversation, event by event.
 
 use throng_protocol::{
-    Author, Channel, ChannelHead, ErrorCode, MessageId, Rev, SessionId, User, UserId, UserStatus,
+    Author, Channel, ChannelHead, ErrorCode, MessageId, Rev, SessionId, Timestamp, User, UserId,
+    UserStatus,
 };
 
 use super::*;
@@ -27,7 +28,7 @@ fn message(seq: u64, content: &str) -> Message {
             username: "ann".to_owned(),
         },
         content: content.to_owned(),
-        timestamp: "2026-01-02T03:04:05.678Z".to_owned(),
+        timestamp: Timestamp(1_767_323_045_678),
         edited_at: None,
         attachments: Vec::new(),
         reactions: Vec::new(),

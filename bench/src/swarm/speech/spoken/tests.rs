@@ -11,7 +11,7 @@ use bytes::Bytes;
 use throng_protocol::frame::{Opcode, encode_message};
 use throng_protocol::{
     Author, Channel, ChannelHead, ChannelId, ChannelType, Event, Guild, GuildId, Message,
-    MessageId, Nonce, Rev, Seq, SessionId, User, UserId, UserStatus,
+    MessageId, Nonce, Rev, Seq, SessionId, Timestamp, User, UserId, UserStatus,
 };
 use tungstenite::handshake::derive_accept_key;
 
@@ -80,7 +80,7 @@ fn message(channel: u128, seq: u64, nonce: Nonce) -> Bytes {
                 username: "a".to_owned(),
             },
             content: "hello".to_owned(),
-            timestamp: "2026-01-01T00:00:00.000Z".to_owned(),
+            timestamp: Timestamp(1_767_225_600_000),
             edited_at: None,
             attachments: Vec::new(),
             reactions: Vec::new(),
