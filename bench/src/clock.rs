@@ -4,9 +4,10 @@
 //!
 //! Invariants: all threads of a run read the same time line, nanoseconds since its origin.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
+use throng_protocol::Timestamp;
 
 /// A time line. Copies agree.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,18 @@ impl Clock {
     pub fn seconds(&self) -> f64 {
         self.origin.elapsed().as_secs_f64()
     }
+}
+
+/// The time of day: ISO 8601 in UTC with milliseconds.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge that reads the clock"
+)]
+pub fn utc_now() -> String {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now_ms = since_1970.unwrap_or_default().as_millis();
+    Timestamp(u64::try_from(now_ms).unwrap_or(0)).to_string()
 }
 
 /// CPU time that the calling thread has used.

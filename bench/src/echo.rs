@@ -18,14 +18,14 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::chat::parse_duration;
-use crate::clock::Clock;
+use crate::clock::{Clock, thread_cpu};
 use crate::error::BenchError;
 use crate::fanout::median;
 use crate::files;
 use crate::loopback::LoopbackLosses;
 use crate::memory::ProcessUse;
 use crate::report::Latency;
-use crate::swarm::links::Receiving;
+use crate::swarm::links::{LinkSettings, Receiving};
 use crate::swarm::options::{pin, swarm_links, system};
 use crate::swarm::speech::float;
 use crate::target::Target;
@@ -100,6 +100,11 @@ pub struct EchoReport {
     /// Messages a second of the minimal echo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_ring_messages_per_s: Option<f64>,
+    /// Processor time of the generator in the server's rounds, percent of one core.
+    pub generator_cpu_percent: f64,
+    /// The server's in its own, percent of one core. Absent without --pid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_percent_of_core: Option<f64>,
     /// Echoes of the server.
     pub messages: u64,
     /// Echoes that were not what was sent.
@@ -141,11 +146,16 @@ struct Side {
     rates: Vec<f64>,
     /// Of each round: microseconds of processor time a message, where the process is known.
     cpu_us: Vec<f64>,
+    /// Of each round: processor time of the generator, percent of one core.
+    own_percent: Vec<f64>,
 }
 
 impl Side {
     fn open(args: &EchoArgs, target: &Target, pid: Option<u32>) -> Result<Self, BenchError> {
-        let links = swarm_links(target, args.connections, args.recv, None)?;
+        let links = LinkSettings {
+            is_abortive: true,
+            ..swarm_links(target, args.connections, args.recv, None)?
+        };
         let client = EchoClient::open(Clock::start(), links, &target.authority, args.size);
         let mut client = client.map_err(system("opening the client"))?;
         client.connect().map_err(system("connecting"))?;
@@ -156,18 +166,28 @@ impl Side {
             pid,
             rates: Vec::new(),
             cpu_us: Vec::new(),
+            own_percent: Vec::new(),
         })
+    }
+
+    /// Processor time of the server's process in its rounds, percent of one core.
+    fn busy_percent(&self) -> Option<f64> {
+        let rounds = self.rates.iter().zip(&self.cpu_us);
+        median(rounds.map(|(per_s, cpu_us)| per_s * cpu_us / 1e4))
     }
 
     fn round(&mut self) -> Result<(), BenchError> {
         let pid = self.pid;
         let cpu_s = || pid.and_then(ProcessUse::of).map(|now| now.cpu_s);
         let before_s = cpu_s();
+        let own_before = thread_cpu();
         let round = self.client.round(ROUND).map_err(system("an echo round"))?;
         let used_s = cpu_s()
             .zip(before_s)
             .map(|(after_s, before_s)| after_s - before_s);
         let messages = float(round.messages.max(1));
+        let own_s = thread_cpu().saturating_sub(own_before).as_secs_f64();
+        self.own_percent.push(100.0 * own_s / round.seconds);
         self.rates.push(messages / round.seconds);
         self.cpu_us
             .extend(used_s.map(|used_s| used_s * 1e6 / messages));
@@ -212,6 +232,8 @@ fn measure(args: &EchoArgs) -> Result<EchoReport, BenchError> {
         server_cpu_us_per_message: median(server.cpu_us.iter().copied()),
         raw_ring_cpu_us_per_message: median(raw_cpu_us),
         raw_ring_messages_per_s: median(raw_rates),
+        generator_cpu_percent: median(server.own_percent.iter().copied()).unwrap_or(0.0),
+        server_cpu_percent_of_core: server.busy_percent(),
         ratio: median(rounds.iter().map(|round| round[0] / round[1].max(1e-9))),
         messages: server.client.messages(),
         wrong: server.client.wrong(),

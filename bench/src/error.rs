@@ -106,6 +106,38 @@ pub enum BenchError {
         /// The last reason why a connection ended.
         last: String,
     },
+    /// The server's program is not there.
+    #[error("{}: {source} (--server names the server's program; `make build` makes it)", path.display())]
+    NoServer {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A server of our own ended, or did not.
+    #[error("{doing}: the server ended with {status}")]
+    ServerEnded {
+        /// What it was to do.
+        doing: &'static str,
+        /// How it ended.
+        status: String,
+    },
+    /// A part of a suite that there is not.
+    #[error("--only {name}: there is no such part; there are {allowed}")]
+    NoSuchPart {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        allowed: String,
+    },
+    /// A report that cannot be read.
+    #[error("{}: not a report: {source}", path.display())]
+    NoReport {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
     /// The system refused sockets, threads or polling.
     #[error("{doing}: {source}{}", hint(source))]
     System {

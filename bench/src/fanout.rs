@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::chat::parse_duration;
+use crate::clock::thread_cpu;
 use crate::error::BenchError;
 use crate::files;
 use crate::loopback::LoopbackLosses;
@@ -146,10 +147,12 @@ fn closed(
     let until = crowd.clock().seconds() + args.duration.as_secs_f64();
     while crowd.clock().seconds() < until {
         let before = args.swarm.pid.and_then(ProcessUse::of);
+        let own_before = thread_cpu();
         let (messages, seconds) = round(crowd, channel, &content)?;
+        let own_s = thread_cpu().saturating_sub(own_before).as_secs_f64();
         let after = args.swarm.pid.and_then(ProcessUse::of);
         let deliveries = messages * u64::from(args.subscribers);
-        report.server_round(deliveries, seconds, before, after);
+        report.server_round(deliveries, seconds, before, after, own_s);
         let begun = crowd.clock().seconds();
         let mut passes = 0;
         while crowd.clock().seconds() - begun < ROUND_S {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::corpus::{CORPUS_BYTES_MAX, Corpus};
 use crate::error::BenchError;
@@ -55,6 +56,32 @@ pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), BenchError
         reason = "this is the edge that writes the report"
     )]
     std::fs::write(path, json + "\n").map_err(named(path))
+}
+
+/// Writes a text; the folder that it lies in is made if there is none.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<(), BenchError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(named(folder))?;
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the edge that writes what the user names"
+    )]
+    std::fs::write(path, text).map_err(named(path))
+}
+
+/// Reads a report of at most [`CORPUS_BYTES_MAX`].
+///
+/// # Errors
+/// When it cannot be read, or is no report of this kind.
+pub fn read_report<R: DeserializeOwned>(path: &Path) -> Result<R, BenchError> {
+    serde_json::from_str(&read_text(path)?).map_err(|source| BenchError::NoReport {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Prints a report and writes it, if a file was named; says how the process ends.

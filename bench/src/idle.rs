@@ -19,7 +19,7 @@ use crate::clock::{pause, thread_cpu};
 use crate::error::BenchError;
 use crate::files;
 use crate::loopback::LoopbackLosses;
-use crate::memory::{Kernel, ProcessUse, free_bytes, lingering};
+use crate::memory::{Kernel, ProcessUse, free_bytes, lingering, resident_bytes};
 use crate::swarm::calibrate::{Calibration, SETTLE, calibrate};
 use crate::swarm::crowd::Crowd;
 use crate::swarm::hold;
@@ -128,6 +128,37 @@ impl Moment {
     }
 }
 
+/// Steps in which the server's memory is looked at while sessions come.
+const GROWTH_STEPS: u64 = 20;
+
+/// How the server's memory grows while sessions come.
+struct Growth {
+    pid: Option<u32>,
+    before: i64,
+    step: u64,
+    points: Vec<(u64, i64)>,
+}
+
+impl Growth {
+    fn of(pid: Option<u32>, connections: u32) -> Self {
+        Self {
+            pid,
+            before: pid.map_or(0, resident_bytes),
+            step: u64::from(connections).div_ceil(GROWTH_STEPS),
+            points: vec![(0, 0)],
+        }
+    }
+
+    fn see(&mut self, live: u64) {
+        let last = self.points.last().map_or(0, |point| point.0);
+        if let Some(pid) = self.pid
+            && live >= last + self.step
+        {
+            self.points.push((live, resident_bytes(pid) - self.before));
+        }
+    }
+}
+
 fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let options = &args.swarm;
     let mut crowd = options.crowd(args.connections, args.rate, Ending::Reset)?;
@@ -141,7 +172,8 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     crowd.restart_handshakes();
     let losses = LoopbackLosses::now();
     let empty = Moment::now(options.pid, &crowd);
-    let connect_s = come(&mut crowd, args)?;
+    let mut growth = Growth::of(options.pid, args.connections);
+    let connect_s = come(&mut crowd, args, &mut growth)?;
     hold::stay(&mut crowd, SETTLE)?;
     let full = Moment::now(options.pid, &crowd);
     let mut least = hold::stay(&mut crowd, args.duration)?;
@@ -149,6 +181,7 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
     let came = u32::try_from(full.live).unwrap_or(args.connections);
     let mut report = IdleReport::new(args.connections, came, &calibration);
     report.memory(&empty, &full, &held);
+    report.memory_by_connections = growth.points;
     report.subscriptions = held.subscriptions - empty.subscriptions;
     report.subscriptions_asked = u64::from(args.connections) * u64::from(options.subscriptions);
     if args.then_broadcast {
@@ -172,9 +205,10 @@ fn measure(args: &IdleArgs) -> Result<IdleReport, BenchError> {
 
 /// Lets all come; how long it took, seconds. Where the server has no room for all, the run goes on
 /// with those who came, and says so.
-fn come(crowd: &mut Crowd, args: &IdleArgs) -> Result<f64, BenchError> {
+fn come(crowd: &mut Crowd, args: &IdleArgs, growth: &mut Growth) -> Result<f64, BenchError> {
     let begun = crowd.clock().seconds();
-    match hold::come(crowd, args.connections, args.swarm.connect_timeout) {
+    let see = &mut |live| growth.see(live);
+    match hold::come_seen(crowd, args.connections, args.swarm.connect_timeout, see) {
         Err(error @ BenchError::NotAllLive { live: 1.., .. }) => {
             eprintln!("throng-bench: {error}");
             Ok(crowd.clock().seconds() - begun)

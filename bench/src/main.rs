@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, echo, fanout, idle, soak, store, storm};
+use throng_bench::{chat, connect, echo, fanout, idle, reading, soak, store, storm, suite};
 
 #[derive(Parser)]
 #[command(
@@ -29,10 +29,13 @@ enum Command {
     Fanout(fanout::FanoutArgs),
     Echo(echo::EchoArgs),
     Storm(storm::StormArgs),
+    Connect(connect::ConnectArgs),
+    History(reading::ReadingArgs),
     Soak(soak::SoakArgs),
     #[command(hide = true)]
     RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
+    Suite(suite::SuiteArgs),
     #[command(hide = true)]
     StoreEngine(store::EngineArgs),
 }
@@ -43,6 +46,9 @@ fn main() -> ExitCode {
         Command::Idle(args) => idle::run(&args),
         Command::Fanout(args) => fanout::run(&args),
         Command::Storm(args) => storm::run(&args),
+        Command::Connect(args) => connect::run(&args),
+        Command::History(args) => reading::run(&args),
+        Command::Suite(args) => suite::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Echo(args) => echo::run(&args),
         Command::RawEcho(args) => echo::raw::serve(&args),

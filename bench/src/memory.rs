@@ -97,6 +97,18 @@ impl ProcessUse {
     }
 }
 
+/// Resident memory of a process, bytes, as the kernel counts it in passing: quicker than
+/// [`ProcessUse::of`], and off by some pages. 0 when there is no such process.
+#[must_use]
+pub fn resident_bytes(pid: u32) -> i64 {
+    let text = read(&format!("/proc/{pid}/statm"));
+    let pages: Option<i64> = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|word| word.parse().ok());
+    pages.unwrap_or(0) * i64::try_from(page_size()).unwrap_or(4096)
+}
+
 /// The process's own clock: nanoseconds of all its threads, those that ended included.
 #[expect(
     unsafe_code,

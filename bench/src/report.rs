@@ -21,8 +21,11 @@ pub const GENERATOR_LATE_US_MAX: u64 = 50_000;
 /// Beyond this share of a core a generator thread is the bottleneck, percent.
 pub const GENERATOR_CPU_PERCENT_MAX: f64 = 90.0;
 
+/// Steps of a latency's curve each time the share of slower ones halves.
+const CURVE_STEPS: u32 = 5;
+
 /// Percentiles of a latency, microseconds.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
 pub struct Latency {
     /// How many were measured.
     pub count: u64,
@@ -34,16 +37,38 @@ pub struct Latency {
     pub p999: u64,
     /// The longest.
     pub max: u64,
+    /// All of it: quantile from 0 to 1, the value that so many do not exceed, and how many those
+    /// are. Closer together towards the end, as in an .hgrm file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<(f64, u64, u64)>,
 }
 
 impl From<&Histogram<u64>> for Latency {
     fn from(histogram: &Histogram<u64>) -> Self {
+        let mut below = 0;
+        let steps = histogram.iter_quantiles(CURVE_STEPS);
+        let curve = steps.map(|step| {
+            below += step.count_since_last_iteration();
+            (step.quantile_iterated_to(), step.value_iterated_to(), below)
+        });
+        Self {
+            curve: curve.collect(),
+            ..Self::brief(histogram)
+        }
+    }
+}
+
+impl Latency {
+    /// Without the curve, where there are many.
+    #[must_use]
+    pub fn brief(histogram: &Histogram<u64>) -> Self {
         Self {
             count: histogram.len(),
             p50: histogram.value_at_quantile(0.5),
             p99: histogram.value_at_quantile(0.99),
             p999: histogram.value_at_quantile(0.999),
             max: histogram.max(),
+            curve: Vec::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::error::BenchError;
 use crate::files;
+use crate::machine;
 use crate::progress::Progress;
 
 mod pool;
@@ -35,7 +36,6 @@ mod samples;
 
 mod figures;
 mod long;
-mod machine;
 mod measure;
 mod place;
 mod process;
@@ -50,7 +50,7 @@ pub use error::StoreBenchError;
 pub use scale::Scale;
 
 use long::{Long, LongReport};
-use machine::Machine;
+
 use measure::Stage;
 use report::{EngineReport, Options, REPORT_VERSION, Report};
 use scale::{Aim, Scenario};
@@ -170,7 +170,7 @@ fn measure(args: &StoreArgs) -> Result<Report, BenchError> {
     if scenarios.is_empty() {
         engines.retain(|&engine| engine == EngineName::Throng);
     }
-    let machine = Machine::of(folder.path());
+    let machine = machine::facts(folder.path());
     let steps: usize = scenarios.iter().map(|s| s.steps() * engines.len()).sum();
     let progress = Progress::new(
         "measuring",

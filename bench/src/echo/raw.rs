@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::Args;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use socket2::{Domain, Socket, Type};
 use tungstenite::handshake::derive_accept_key;
 
@@ -58,6 +59,8 @@ pub fn serve(args: &RawEchoArgs) -> ExitCode {
 }
 
 fn echo(args: &RawEchoArgs) -> io::Result<()> {
+    // Whoever measures may be killed; nobody would end this then.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     if let Some(core) = args.core {
         pin_thread(core)?;
     }

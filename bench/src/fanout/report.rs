@@ -67,6 +67,12 @@ pub struct FanoutReport {
     /// Open loop at one rate, with --pid: the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_cpu_us_per_delivery: Option<f64>,
+    /// Closed loop: processor time of the generator in the server's rounds, percent of one core, median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator_cpu_percent: Option<f64>,
+    /// Closed loop, with --pid: the server's, percent of one core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_percent_of_core: Option<f64>,
     /// Each round's rates: the server's, the bare loop's.
     pub rounds: Vec<[f64; 2]>,
     /// Each rate that was tried: messages a second, deliveries a second, p99 in microseconds.
@@ -80,6 +86,9 @@ pub struct FanoutReport {
     pub losses: LoopbackLosses,
     #[serde(skip)]
     cpu_us: Vec<f64>,
+    /// Of each round: percent of one core, of the server and of the generator.
+    #[serde(skip)]
+    busy_percent: Vec<[Option<f64>; 2]>,
 }
 
 impl FanoutReport {
@@ -116,12 +125,16 @@ impl FanoutReport {
         seconds: f64,
         before: Option<ProcessUse>,
         after: Option<ProcessUse>,
+        own_s: f64,
     ) {
         self.rounds.push([rate(deliveries, seconds), 0.0]);
-        if let (Some(before), Some(after)) = (before, after) {
-            let cpu_s = after.cpu_s - before.cpu_s;
-            self.cpu_us.push(cpu_s * 1e6 / float(deliveries));
-        }
+        let used = before.zip(after);
+        let cpu_s = used.map(|(before, after)| after.cpu_s - before.cpu_s);
+        self.cpu_us
+            .extend(cpu_s.map(|cpu_s| cpu_s * 1e6 / float(deliveries)));
+        let percent = |cpu_s: f64| 100.0 * cpu_s / seconds.max(1e-6);
+        self.busy_percent
+            .push([cpu_s.map(percent), Some(percent(own_s))]);
     }
 
     pub(super) fn bare_round(&mut self, per_s: f64) {
@@ -150,7 +163,7 @@ impl FanoutReport {
     pub(super) fn best(&mut self, rate: u32, spoken: Spoken) {
         self.coalesced_messages_per_s = Some(rate);
         self.coalesced_deliveries_per_s = Some(spoken.deliveries_per_s);
-        self.delivery_latency_us = spoken.delivery_latency_us;
+        self.delivery_latency_us = spoken.delivery_latency_us.clone();
         self.lost += spoken.lost;
         self.open = Some(spoken);
     }
@@ -159,6 +172,9 @@ impl FanoutReport {
         let each = |of: fn(&[f64; 2]) -> f64| median(self.rounds.iter().map(of));
         (self.deliveries_per_s, self.bare_send_per_s) = (each(|r| r[0]), each(|r| r[1]));
         self.ratio = each(|r| r[0] / r[1].max(1.0));
+        let busy = |which: usize| median(self.busy_percent.iter().filter_map(|it| it[which]));
+        self.server_cpu_percent_of_core = busy(0);
+        self.generator_cpu_percent = busy(1);
         self.server_cpu_us_per_delivery = median(self.cpu_us.iter().copied());
         let tally = &crowd.people.tally;
         self.ended = tally.ended.clone();

@@ -46,6 +46,9 @@ pub struct IdleReport {
     pub all_bytes_per_pair: f64,
     /// Where the kernel's memory grew by pages, bytes: others on the machine are in it, too.
     pub kernel_pages: KernelMemory,
+    /// How the server's memory grew while they came: sessions, and the growth in bytes, a pair for each
+    /// step.
+    pub memory_by_connections: Vec<(u64, i64)>,
     /// Processor time of the generator while they came and during the hold, percent of one core.
     pub generator_cpu_percent: [f64; 2],
     /// Processor time of the server while they came, percent of one core.

@@ -15,8 +15,8 @@ fn report() -> Report {
         delivered: 20,
         expected: 20,
         history_checked: 10,
-        ack_latency_us: latency,
-        delivery_latency_us: latency,
+        ack_latency_us: latency.clone(),
+        delivery_latency_us: latency.clone(),
         generator_late_us: latency,
         generator_cpu_percent: vec![12.0],
         run_s: 1.0,
@@ -53,8 +53,16 @@ fn percentiles() {
         p99,
         p999,
         max,
+        curve,
     } = report().ack_latency_us;
     assert_eq!((count, p50, p99, p999, max), (1000, 500, 990, 999, 1000));
+    let last = curve.last().copied();
+    assert_eq!(last, Some((1.0, 1000, 1000)));
+    let rises = |pair: &[(f64, u64, u64)]| {
+        pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1 && pair[0].2 <= pair[1].2
+    };
+    assert!(curve.windows(2).all(rises), "{curve:?}");
+    assert!(curve.contains(&(0.5, 500, 500)), "{curve:?}");
 }
 
 #[test]

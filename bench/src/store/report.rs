@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::engine::EngineName;
 use super::figures::Figures;
 use super::long::LongReport;
-use super::machine::Machine;
 use super::scale::{Aim, Scale, Scenario};
+use crate::suite::model::Machine;
 
 mod text;
 

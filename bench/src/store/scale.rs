@@ -24,6 +24,16 @@ pub enum Scale {
     Full,
 }
 
+impl std::fmt::Display for Scale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Smoke => "smoke",
+            Self::Standard => "standard",
+            Self::Full => "full",
+        })
+    }
+}
+
 /// Commits of these many messages are measured.
 pub(super) const BATCHES: [usize; 3] = [1, 16, 256];
 

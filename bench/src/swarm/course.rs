@@ -59,7 +59,7 @@ impl Course {
     /// The latencies of each part.
     #[must_use]
     pub fn parts(&self) -> Vec<Latency> {
-        self.parts.iter().map(Latency::from).collect()
+        self.parts.iter().map(Latency::brief).collect()
     }
 }
 

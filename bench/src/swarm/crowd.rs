@@ -62,6 +62,7 @@ pub struct Crowd {
     sent_heartbeats: u64,
     gave_up: u64,
     handshake_us: Histogram<u64>,
+    counts_from_plan: bool,
     happened: Vec<Happened>,
 }
 
@@ -70,6 +71,13 @@ pub struct Crowd {
 struct Pace {
     from_ns: u64,
     begun: u64,
+}
+
+impl Pace {
+    /// When the next dial is due at this rate.
+    fn due_ns(&self, rate: u32) -> u64 {
+        self.from_ns + self.begun * 1_000_000_000 / u64::from(rate.max(1))
+    }
 }
 
 impl Crowd {
@@ -97,6 +105,7 @@ impl Crowd {
             sent_heartbeats: 0,
             gave_up: 0,
             handshake_us: latencies(),
+            counts_from_plan: false,
             happened: Vec::new(),
         })
     }
@@ -254,6 +263,11 @@ impl Crowd {
         self.handshake_us.reset();
     }
 
+    /// Handshakes take from when their dial was due from here on, however late it was begun.
+    pub const fn count_from_plan(&mut self) {
+        self.counts_from_plan = true;
+    }
+
     /// From dial to live, microseconds.
     #[must_use]
     pub const fn handshake_us(&self) -> &Histogram<u64> {
@@ -332,8 +346,12 @@ impl Crowd {
                 self.links.dial(link)?;
             }
             self.people.dialling(link);
-            self.under_way.insert(link, now_ns);
-            self.deadlines.push_back((now_ns, link));
+            let begun_ns = match self.counts_from_plan {
+                true => self.pace.due_ns(self.settings.rate),
+                false => now_ns,
+            };
+            self.under_way.insert(link, begun_ns);
+            self.deadlines.push_back((begun_ns, link));
             self.pace.begun += 1;
             left -= 1;
         }

@@ -18,12 +18,26 @@ const MS: u64 = 1_000_000;
 /// # Errors
 /// When not all are live in time, or some failed too often.
 pub(crate) fn come(crowd: &mut Crowd, count: u32, timeout: Duration) -> Result<f64, BenchError> {
+    come_seen(crowd, count, timeout, &mut |_| {})
+}
+
+/// [`come`], and `see` is told how many are live whenever that may have changed.
+///
+/// # Errors
+/// As [`come`].
+pub(crate) fn come_seen(
+    crowd: &mut Crowd,
+    count: u32,
+    timeout: Duration,
+    see: &mut dyn FnMut(u64),
+) -> Result<f64, BenchError> {
     let progress = Progress::new("connecting", count as usize);
     let begun = crowd.clock().seconds();
     crowd.invite(count);
     while crowd.live() < u64::from(count) {
         crowd.turn(MS).map_err(system("connecting"))?;
         progress.set(crowd.live());
+        see(crowd.live());
         let is_late = crowd.clock().seconds() - begun > timeout.as_secs_f64();
         if is_late || crowd.gave_up() > 0 {
             return Err(not_all_live(crowd, count));

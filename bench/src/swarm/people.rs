@@ -19,7 +19,7 @@ use super::tokens::Tokens;
 use super::voice::Voice;
 
 /// The end that the generator itself brought about.
-const CUT: &str = "cut by the generator";
+pub(crate) const CUT: &str = "cut by the generator";
 
 /// Where a client stands.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
