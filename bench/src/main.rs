@@ -4,12 +4,13 @@
 //! store by itself, in folders of its own.
 //!
 //! Invariants: exit status 0, 1 and 2 mean the same for every subcommand: all promises kept, one
-//! broken, no verdict.
+//! broken, no verdict. `compare` breaks one where something got worse and `--fail-on-worse` says
+//! that it must not.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, echo, fanout, idle, soak, store, storm};
+use throng_bench::{chat, compare, echo, fanout, idle, soak, store, storm};
 
 #[derive(Parser)]
 #[command(
@@ -30,6 +31,7 @@ enum Command {
     Echo(echo::EchoArgs),
     Storm(storm::StormArgs),
     Soak(soak::SoakArgs),
+    Compare(compare::CompareArgs),
     #[command(hide = true)]
     RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Fanout(args) => fanout::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Echo(args) => echo::run(&args),
         Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),
