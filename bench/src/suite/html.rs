@@ -83,22 +83,31 @@ fn write_verdict(out: &mut String, report: &SuiteReport) -> fmt::Result {
         let parts = report.parts.iter();
         parts.filter(|part| part.verdict == verdict).count()
     };
-    let (kept, broken, none) = (
+    let (broken, none) = (count(Verdict::Broken), count(Verdict::None));
+    let (kept, all, skipped) = (
         count(Verdict::Kept),
-        count(Verdict::Broken),
-        count(Verdict::None),
+        report.parts.len(),
+        report.skipped.len(),
     );
     let class = match (broken, none) {
-        (0, 0) if kept > 0 => "good",
+        (0, 0) if all > 0 => "good",
         (0, _) => "doubt",
         _ => "bad",
     };
-    writeln!(
+    write!(
         out,
-        "<p class=\"verdict {class}\">Promises: kept in {kept}, broken in {broken}, \
-         without a verdict in {none}; skipped {}.</p>",
-        report.skipped.len()
-    )
+        "<p class=\"verdict {class}\">{kept} of {all} parts kept every promise"
+    )?;
+    for (count, what) in [
+        (broken, "broke one"),
+        (none, "came to no verdict"),
+        (skipped, "skipped"),
+    ] {
+        if count > 0 {
+            write!(out, "; {count} {what}")?;
+        }
+    }
+    out.write_str(".</p>\n")
 }
 
 /// A benchmark: what it shows, what speaks against it, drawings, figures, how it was run.

@@ -80,7 +80,7 @@ fn write_sides(out: &mut String, sides: [&Side; 2]) -> fmt::Result {
             let (a, b) = (Text(&a), Text(&b));
             writeln!(
                 out,
-                "<tr><th scope=\"row\">{name}</th><td>{a}</td><td>{b}</td></tr>"
+                "<tr><th scope=\"row\">{name}</th><td class=\"wrap\">{a}</td><td class=\"wrap\">{b}</td></tr>"
             )?;
         }
         Ok(())
@@ -111,7 +111,7 @@ fn write_change(out: &mut String, change: &Change, reach: f64) -> fmt::Result {
     let [a, b] = sides.map(|side| cell(side, &scale));
     writeln!(
         out,
-        "<tr><td>{}</td><th scope=\"row\">{}<small>{}</small></th><td>{}<br><small>{}</small></td>\
+        "<tr><td>{}</td><th scope=\"row\">{}<small>{}</small></th><td class=\"wrap\">{}<br><small>{}</small></td>\
          <td class=\"n\">{a}</td><td class=\"n\">{b}</td><td class=\"n\"><b>{}</b></td><td class=\"n\">{}</td>",
         badge(change.outcome),
         Text(&change.part),

@@ -14,6 +14,8 @@ const RANGE_SHARE_MIN: f64 = 1e-9;
 /// The least that a logarithmic axis shows.
 const LOG_MIN: f64 = 1e-3;
 const TICKS_MAX: usize = 24;
+/// Up to so many powers of ten a logarithmic axis has ticks between them.
+const LOG_DECADES_MAX: f64 = 3.0;
 
 /// An axis.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,20 +66,16 @@ impl Axis {
     pub(crate) fn logarithmic(values: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = range(values).unwrap_or((1.0, 10.0));
         let (low, high) = (low.max(LOG_MIN), high.max(LOG_MIN));
-        let from = low.log10().floor();
-        let to = high.log10().ceil().max(from + 1.0);
-        let factors: &[f64] = if to - from <= 3.0 {
-            &[1.0, 2.0, 5.0]
-        } else {
-            &[1.0]
-        };
-        let (from, to) = (10_f64.powf(from), 10_f64.powf(to));
+        let is_long = (high / low).log10() > LOG_DECADES_MAX;
+        let factors: &[f64] = if is_long { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let (from, to) = (round_below(low, factors), round_above(high, factors));
+        let to = if to > from * 1.01 { to } else { from * 10.0 };
         let mut ticks = Vec::new();
-        let mut power = from;
+        let mut power = power_below(from);
         while power <= to * 1.01 && ticks.len() < 2 * TICKS_MAX {
             let here = factors.iter().map(|factor| power * factor);
-            let here = here.filter(|tick| *tick <= to * 1.01);
-            ticks.extend(here.map(|tick| (tick.min(to), power_label(tick))));
+            let here = here.filter(|tick| (from * 0.99..=to * 1.01).contains(tick));
+            ticks.extend(here.map(|tick| (tick, power_label(tick))));
             power *= 10.0;
         }
         Self {
@@ -158,6 +156,27 @@ fn decimals(step: f64) -> usize {
     (0..8).find(is_whole).unwrap_or(8)
 }
 
+/// The greatest power of ten that is not above a positive value.
+fn power_below(value: f64) -> f64 {
+    10_f64.powf((value.log10() + RANGE_SHARE_MIN).floor())
+}
+
+/// The greatest of the factors times a power of ten that is not above a positive value.
+fn round_below(value: f64, factors: &[f64]) -> f64 {
+    let power = power_below(value);
+    let ticks = factors.iter().map(|factor| factor * power);
+    let below = ticks.filter(|tick| *tick <= value);
+    below.last().unwrap_or(power).min(value)
+}
+
+/// The least of the factors times a power of ten that is not below a positive value.
+fn round_above(value: f64, factors: &[f64]) -> f64 {
+    let power = power_below(value);
+    let mut ticks = factors.iter().map(|factor| factor * power);
+    let above = ticks.find(|tick| *tick >= value * (1.0 - RANGE_SHARE_MIN));
+    above.unwrap_or(power * 10.0).max(value)
+}
+
 /// A tick of a logarithmic axis, without the last bits in which powers of ten are not whole.
 fn power_label(tick: f64) -> String {
     if tick >= 1.0 {
@@ -205,7 +224,7 @@ mod tests {
         );
         check(
             &Axis::logarithmic([30.0, 700.0]),
-            &["10", "20", "50", "100", "200", "500", "1,000"],
+            &["20", "50", "100", "200", "500", "1,000"],
         );
     }
 

@@ -15,9 +15,12 @@ use crate::suite::model::{Better, Figure};
 
 const WIDTH: f64 = 380.0;
 const LEFT: f64 = 2.0;
-const RIGHT: f64 = WIDTH - 24.0;
-const ROW_HEIGHT: f64 = 42.0;
-const AXIS_HEIGHT: f64 = 26.0;
+const RIGHT: f64 = WIDTH - 12.0;
+const ROW_HEIGHT: f64 = 44.0;
+/// Where a bar begins below the words of its row.
+const BAR_TOP: f64 = 22.0;
+const BAR_HEIGHT: f64 = 14.0;
+const AXIS_HEIGHT: f64 = 20.0;
 
 /// A figure of one server.
 type Row<'a> = (&'a Member<'a>, &'a Figure);
@@ -61,7 +64,7 @@ fn write_figure(out: &mut String, name: &str, rows: &[Row<'_>]) -> fmt::Result {
     let ends = rows.iter().flat_map(|(_, it)| [it.min, it.median, it.max]);
     let ends: Vec<f64> = ends.filter(|value| is_drawable(*value)).collect();
     let scale = Scale::fitting(&first.unit, ends.iter().copied());
-    let axis = Axis::from_zero(ends.iter().map(|value| scale.of(*value)), 3);
+    let axis = Axis::from_zero(ends.iter().map(|value| scale.of(*value)), 5);
     writeln!(
         out,
         "<figure class=\"card\">\n<figcaption>{} <small>{}</small></figcaption>",
@@ -71,7 +74,7 @@ fn write_figure(out: &mut String, name: &str, rows: &[Row<'_>]) -> fmt::Result {
     let height = rows.len() as f64 * ROW_HEIGHT + AXIS_HEIGHT;
     let title = format!("{name}: {}", first.title);
     open_svg(out, "half", [WIDTH, height], &title, &about(rows, &scale))?;
-    write_axis(out, &axis, &scale, height)?;
+    write_axis(out, &axis, rows.len())?;
     for (place, row) in rows.iter().enumerate() {
         let top = place as f64 * ROW_HEIGHT;
         write_words(out, row, &scale, first.median, top)?;
@@ -98,23 +101,24 @@ fn across(axis: &Axis, value: f64) -> f64 {
     LEFT + axis.place(value) * (RIGHT - LEFT)
 }
 
-fn write_axis(out: &mut String, axis: &Axis, scale: &Scale, height: f64) -> fmt::Result {
-    let bottom = height - AXIS_HEIGHT;
+/// Lines behind the bars only: they would cross the words between them.
+fn write_axis(out: &mut String, axis: &Axis, rows: usize) -> fmt::Result {
+    let bottom = rows as f64 * ROW_HEIGHT;
     let mut taken = f64::NEG_INFINITY;
     for (tick, label) in &axis.ticks {
         let x = across(axis, *tick);
         let class = if *tick == 0.0 { "base" } else { "mesh" };
-        write!(out, "<path class=\"{class}\" d=\"M{x:.1} 0V{bottom:.1}\"/>")?;
-        let is_last = *tick == axis.ticks[axis.ticks.len() - 1].0;
-        let label = match is_last {
-            true => format!("{label} {}", scale.unit),
-            false => label.clone(),
-        };
-        let half = width(label.trim()) / 2.0;
+        write!(out, "<path class=\"{class}\" d=\"")?;
+        for row in 0..rows {
+            let top = row as f64 * ROW_HEIGHT + BAR_TOP;
+            write!(out, "M{x:.1} {:.1}v{:.1}", top - 3.0, BAR_HEIGHT + 6.0)?;
+        }
+        out.write_str("\"/>")?;
+        let half = width(label) / 2.0;
         let middle = x.min(WIDTH - half).max(half);
         if middle - half > taken + 6.0 {
             taken = middle + half;
-            let (y, label) = (bottom + 16.0, Text(label.trim()));
+            let (y, label) = (bottom + 14.0, Text(label));
             write!(
                 out,
                 "<text class=\"middle\" x=\"{middle:.1}\" y=\"{y:.1}\">{label}</text>"
@@ -139,12 +143,12 @@ fn write_words(
         NONE.to_owned()
     };
     let median = scale.show_with_unit(figure.median);
-    let room = WIDTH - width(&median) - width(&times) - 34.0;
+    let room = WIDTH - width(&median) - width(&times) - 40.0;
     let y = top + 14.0;
     writeln!(
         out,
         "<text class=\"name\" x=\"{LEFT}\" y=\"{y}\">{}</text>\
-         <text class=\"end\" x=\"{WIDTH}\" y=\"{y}\"><tspan class=\"value\">{}</tspan> {times}</text>",
+         <text class=\"end\" x=\"{WIDTH}\" y=\"{y}\"><tspan class=\"value\">{}</tspan>\u{2002}{times}</text>",
         Text(&shortened(&member.label, room)),
         Text(&median)
     )
@@ -157,14 +161,14 @@ fn write_bar(
     axis: &Axis,
     top: f64,
 ) -> fmt::Result {
-    let middle = top + 28.0;
+    let middle = top + BAR_TOP + BAR_HEIGHT / 2.0;
     if is_drawable(figure.median) {
         let (zero, end) = (across(axis, 0.0), across(axis, scale.of(figure.median)));
-        let (x, y, length) = (zero.min(end), middle - 7.0, (end - zero).abs());
+        let (x, y, length) = (zero.min(end), top + BAR_TOP, (end - zero).abs());
         let look = look(member.look);
         write!(
             out,
-            "<rect class=\"bar {look}\" x=\"{x:.1}\" y=\"{y}\" width=\"{length:.1}\" height=\"14\"/>"
+            "<rect class=\"bar {look}\" x=\"{x:.1}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR_HEIGHT}\"/>"
         )?;
     }
     if is_drawable(figure.min) && is_drawable(figure.max) && figure.values.len() > 1 {
@@ -225,8 +229,8 @@ mod tests {
         check(
             &[&[100.0, 120.0, 110.0], &[50.0, 60.0, 55.0]],
             &[
-                ">110 /s</tspan> 1×",
-                ">55 /s</tspan> 0.500×",
+                ">110 /s</tspan>\u{2002}1×",
+                ">55 /s</tspan>\u{2002}0.5×",
                 "rounds from 50 to 60",
                 "higher is better",
             ],

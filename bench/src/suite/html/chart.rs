@@ -14,8 +14,9 @@ use super::markup::Text;
 const DOTS_MAX: usize = 40;
 /// More points than this are more than a screen has.
 const POINTS_MAX: usize = 1_000;
-/// Width of a digit of the labels; the page's style sheet sets their size.
-const DIGIT_WIDTH: f64 = 6.9;
+/// Width of a digit of the labels in the widest of the usual fonts; the page's style sheet sets
+/// their size.
+const DIGIT_WIDTH: f64 = 7.7;
 /// Colours, and kinds of dashes, of the style sheet. The two counts take turns at different paces,
 /// so that lines of one colour differ in their dashes.
 const COLOURS: usize = 6;

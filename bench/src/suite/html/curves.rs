@@ -33,6 +33,11 @@ const LINEAR_TIMES_MAX: f64 = 50.0;
 /// No benchmark counts more than ten to this power.
 const NINES_MAX: f64 = 9.0;
 
+/// A point stands for a percentile beyond which there are at most so many times more values.
+const POINTS_APART_MAX: f64 = 4.0;
+/// So few values beyond a percentile have no point of their own: the greatest stands for them.
+const FEW: f64 = 4.0;
+
 /// A curve that can be drawn, and whose it is.
 struct Shown<'a> {
     curve: &'a Curve,
@@ -108,12 +113,20 @@ impl<'a> Shown<'a> {
         self.quantiles().fold(0.0, |most, point| most.max(point.1))
     }
 
-    /// What so many do not exceed, if there are enough to tell.
+    /// What so many do not exceed, if there are enough to tell and the curve has a point nearby:
+    /// the next one that is far beyond would pass the greatest value off as a percentile.
     fn at(&self, quantile: f64) -> Option<f64> {
-        let is_told = (1.0 - quantile) * self.count as f64 >= 1.0 - 1e-9;
-        let reached = self.quantiles().filter(|point| point.0 >= quantile - 1e-12);
-        let least = reached.map(|point| point.1).reduce(f64::min);
-        least.filter(|_| is_told)
+        let beyond = (1.0 - quantile) * self.count as f64;
+        let nearest = self
+            .quantiles()
+            .filter(|point| point.0 >= quantile - 1e-12)
+            .min_by(|one, next| one.0.total_cmp(&next.0));
+        let is_near = |point: &(f64, f64)| {
+            beyond < FEW || 1.0 - point.0 >= (1.0 - quantile) / POINTS_APART_MAX
+        };
+        nearest
+            .filter(|point| beyond >= 1.0 - 1e-6 && is_near(point))
+            .map(|point| point.1)
     }
 }
 
@@ -277,7 +290,7 @@ mod tests {
                 "median 20 µs, 99% 90 µs, greatest 400 µs",
                 ">µs</text>",
             ],
-            &["99.99%", "logarithmic"],
+            &["99.99%", "90%</th>", "logarithmic"],
         );
         let points = [(0.5, 20, 500), (0.99, 90, 990), (1.0, 4_000_000, 1_000)];
         check(&points, &["µs, logarithmic</text>", "4,000,000"], &[]);

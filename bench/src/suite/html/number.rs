@@ -81,7 +81,7 @@ impl Scale {
 /// A number for reading.
 pub(crate) fn shown(value: f64) -> String {
     let size = value.abs();
-    let decimals = match size {
+    let most = match size {
         _ if !value.is_finite() => return NONE.to_owned(),
         _ if size >= HUGE || (size != 0.0 && size < 1e-4) => return format!("{value:.2e}"),
         _ if size.fract() == 0.0 || size >= 100.0 => 0,
@@ -90,7 +90,12 @@ pub(crate) fn shown(value: f64) -> String {
         _ if size >= 0.1 => 3,
         _ => 4,
     };
-    grouped(value, decimals)
+    // Zeros at the end that say nothing: 0.82, not 0.820.
+    let is_enough = |decimals: &usize| {
+        let shifted = (0..*decimals).fold(size, |shifted, _| shifted * 10.0);
+        (shifted - shifted.round()).abs() < 1e-9
+    };
+    grouped(value, (0..most).find(is_enough).unwrap_or(most))
 }
 
 /// A finite number with so many digits behind the point.

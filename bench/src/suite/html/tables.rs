@@ -44,7 +44,7 @@ pub(super) fn write_overview(out: &mut String, groups: &[Group<'_>]) -> fmt::Res
                     .first()
                     .map_or(NONE.to_owned(), |figure| {
                         let scale = Scale::fitting(&figure.unit, [figure.median]);
-                        format!("{} {}", scale.show_with_unit(figure.median), figure.title)
+                        format!("{}: {}", figure.title, scale.show_with_unit(figure.median))
                     });
                 writeln!(
                     out,
@@ -167,7 +167,10 @@ pub(super) fn write_skipped(out: &mut String, skipped: &[(String, String)]) -> f
         out.write_str("<tr><th scope=\"col\">What</th><th scope=\"col\">Why</th></tr>\n")?;
         for (name, why) in skipped {
             let (name, why) = (Text(name), Text(why));
-            writeln!(out, "<tr><th scope=\"row\">{name}</th><td>{why}</td></tr>")?;
+            writeln!(
+                out,
+                "<tr><th scope=\"row\">{name}</th><td class=\"wrap\">{why}</td></tr>"
+            )?;
         }
         Ok(())
     })?;
@@ -179,9 +182,9 @@ pub(super) fn write_machine(out: &mut String, machine: &Machine) -> fmt::Result 
     out.write_str("<section>\n<h2 id=\"machine\">Machine</h2>\n<dl class=\"facts\">\n")?;
     let memory = Scale::fitting("B", [machine.memory_kib as f64 * 1024.0]);
     let passes = |passes: &[u64]| {
-        let scale = Scale::fitting("ns", passes.iter().map(|pass| *pass as f64));
-        let passes: Vec<String> = passes.iter().map(|pass| scale.show(*pass as f64)).collect();
-        format!("{} {}", passes.join(" · "), scale.unit)
+        let passes = passes.iter().map(|pass| grouped(*pass as f64 / 1e3, 0));
+        let passes: Vec<String> = passes.collect();
+        format!("{} µs", passes.join(" · "))
     };
     let facts = [
         ("Processor", machine.cpu.clone()),
