@@ -25,7 +25,8 @@ fn check(a: &Path, b: &Path, options: &[&str], status: i32) -> (String, String) 
     let mut command = Command::new(BENCH);
     command.arg("compare").arg(a).arg(b).args(options);
     let output = command.output().expect("the program runs");
-    let [out, error] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    let [out, error] =
+        [output.stdout, output.stderr].map(|it| String::from_utf8(it).expect("text"));
     assert_eq!(output.status.code(), Some(status), "{out}{error}");
     (out, error)
 }

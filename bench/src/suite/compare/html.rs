@@ -14,11 +14,14 @@ use crate::suite::html::markup::{Text, document, write_table, write_warnings};
 use crate::suite::html::number::{NONE, Scale, shown};
 
 /// Size of a drawing of a ratio, pixels.
-const WIDTH: f64 = 180.0;
+const WIDTH: f64 = 140.0;
 const HEIGHT: f64 = 22.0;
 /// Drawings show at least this ratio and its inverse, and at most the other.
 const RATIO_MIN: f64 = 1.1;
 const RATIO_MAX: f64 = 4.0;
+
+/// A line about both reports: its name, and what it says of one.
+type Fact = (&'static str, fn(&Side) -> String);
 
 /// The page.
 #[must_use]
@@ -65,7 +68,7 @@ fn write_body(out: &mut String, comparison: &Comparison) -> fmt::Result {
 fn write_sides(out: &mut String, sides: [&Side; 2]) -> fmt::Result {
     write_table(out, "The two reports", |out| {
         out.write_str("<tr><th scope=\"col\"></th><th scope=\"col\">A, before</th><th scope=\"col\">B, after</th></tr>\n")?;
-        let facts: [(&str, fn(&Side) -> String); 6] = [
+        let facts: [Fact; 6] = [
             ("Made by", |side| side.tool.clone()),
             ("Scale", |side| side.scale.clone()),
             ("Revision", |side| side.revision.clone()),
@@ -92,11 +95,10 @@ fn write_changes(out: &mut String, title: &str, changes: &[&Change], reach: f64)
         return out.write_str("<p>Nothing.</p>\n");
     }
     write_table(out, title, |out| {
-        out.write_str("<tr><th scope=\"col\">Outcome</th><th scope=\"col\">Part and server</th><th scope=\"col\">Figure</th>")?;
-        for column in ["A", "B", "B/A", "Noise"] {
-            write!(out, "<th scope=\"col\" class=\"n\">{column}</th>")?;
-        }
-        out.write_str("<th scope=\"col\">Ratio and noise</th></tr>\n")?;
+        out.write_str(
+            "<tr><th scope=\"col\">B/A and noise</th><th scope=\"col\">Figure</th>\
+             <th scope=\"col\" class=\"n\">A</th><th scope=\"col\" class=\"n\">B</th></tr>\n",
+        )?;
         for change in changes {
             write_change(out, change, reach)?;
         }
@@ -109,23 +111,21 @@ fn write_change(out: &mut String, change: &Change, reach: f64) -> fmt::Result {
     let ends = sides.iter().flatten().flat_map(|it| [it.min, it.max]);
     let scale = Scale::fitting(&change.unit, ends);
     let [a, b] = sides.map(|side| cell(side, &scale));
+    write!(out, "<tr><td>{}", badge(change.outcome))?;
+    if let (Some(times), Some(share)) = (change.ratio, change.noise_percent) {
+        let (ratio, noise) = (ratio(change), noise(change));
+        writeln!(out, "<b>{ratio}</b> <small>{noise}</small>")?;
+        write_ratio(out, change, [times, share / 100.0], reach)?;
+    }
     writeln!(
         out,
-        "<tr><td>{}</td><th scope=\"row\">{}<small>{}</small></th><td class=\"wrap\">{}<br><small>{}</small></td>\
-         <td class=\"n\">{a}</td><td class=\"n\">{b}</td><td class=\"n\"><b>{}</b></td><td class=\"n\">{}</td>",
-        badge(change.outcome),
+        "</td><th scope=\"row\">{}<small>{}, {}</small><small>{}</small></th>\
+         <td class=\"n\">{a}</td><td class=\"n\">{b}</td></tr>",
+        Text(&change.title),
         Text(&change.part),
         Text(&change.subject),
-        Text(&change.title),
-        direction(change.better),
-        ratio(change),
-        noise(change)
-    )?;
-    out.write_str("<td>")?;
-    if let (Some(ratio), Some(noise)) = (change.ratio, change.noise_percent) {
-        write_ratio(out, change, [ratio, noise / 100.0], reach)?;
-    }
-    out.write_str("</td></tr>\n")
+        direction(change.better)
+    )
 }
 
 /// Median, and the rounds from the least to the greatest.
@@ -133,25 +133,24 @@ fn cell(side: Option<Rounds>, scale: &Scale) -> String {
     side.map_or(NONE.to_owned(), |rounds| {
         let median = scale.show_with_unit(rounds.median);
         let [min, max] = [rounds.min, rounds.max].map(|value| scale.show(value));
-        let count = rounds.count;
-        format!(
-            "{}<br><small>{min} to {max}, n = {count}</small>",
-            Text(&median)
-        )
+        let rounds = match rounds.count {
+            1 => "one round".to_owned(),
+            count => format!("{min} to {max}<br>{count} rounds"),
+        };
+        format!("{}<br><small>{rounds}</small>", Text(&median))
     })
 }
 
+/// None for what is unchanged: those have a table of their own.
 fn badge(outcome: Outcome) -> String {
     let (class, sign) = match outcome {
         Outcome::Worse => ("bad", "▼"),
         Outcome::Better => ("good", "▲"),
         Outcome::OnlyInA | Outcome::OnlyInB => ("doubt", "?"),
-        Outcome::Unchanged => ("", "="),
+        Outcome::Unchanged => return String::new(),
     };
-    format!(
-        "<span class=\"badge {class}\">{sign} {}</span>",
-        outcome.name()
-    )
+    let name = outcome.name();
+    format!("<span class=\"badge {class}\">{sign} {name}</span> ")
 }
 
 /// The ratio at the ends of all drawings.

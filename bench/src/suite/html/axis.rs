@@ -13,6 +13,8 @@ const DRAWABLE_MAX: f64 = 1e30;
 const RANGE_SHARE_MIN: f64 = 1e-9;
 /// The least that a logarithmic axis shows.
 const LOG_MIN: f64 = 1e-3;
+/// From here on ticks are written as powers of ten.
+const PLAIN_MAX: f64 = 1e10;
 const TICKS_MAX: usize = 24;
 /// Up to so many powers of ten a logarithmic axis has ticks between them.
 const LOG_DECADES_MAX: f64 = 3.0;
@@ -110,6 +112,7 @@ impl Axis {
 
     fn linear(from: f64, to: f64, step: f64) -> Self {
         let decimals = decimals(step);
+        let is_plain = from.abs().max(to.abs()) < PLAIN_MAX && step > 1e-6;
         let mut ticks = Vec::new();
         let first = (from / step).ceil();
         for count in 0..TICKS_MAX {
@@ -117,11 +120,9 @@ impl Axis {
             if tick > to + step * 1e-6 {
                 break;
             }
-            let is_plain = tick.abs() < 1e12 && (tick == 0.0 || tick.abs() > 1e-6);
-            let text = if is_plain {
-                grouped(tick, decimals)
-            } else {
-                format!("{tick:.1e}")
+            let text = match is_plain || tick == 0.0 {
+                true => grouped(tick, decimals),
+                false => format!("{tick:.1e}"),
             };
             ticks.push((tick, text));
         }
@@ -166,7 +167,7 @@ fn round_below(value: f64, factors: &[f64]) -> f64 {
     let power = power_below(value);
     let ticks = factors.iter().map(|factor| factor * power);
     let below = ticks.filter(|tick| *tick <= value);
-    below.last().unwrap_or(power).min(value)
+    below.fold(power, f64::max).min(value)
 }
 
 /// The least of the factors times a power of ten that is not below a positive value.

@@ -7,7 +7,7 @@
 use std::fmt::{self, Write as _};
 
 use super::axis::{Axis, is_drawable};
-use super::chart::{look, open_svg, width};
+use super::chart::{look, open_svg, width, write_labels};
 use super::group::{Group, Member};
 use super::markup::Text;
 use super::number::{NONE, Scale, shown};
@@ -103,9 +103,7 @@ fn across(axis: &Axis, value: f64) -> f64 {
 
 /// Lines behind the bars only: they would cross the words between them.
 fn write_axis(out: &mut String, axis: &Axis, rows: usize) -> fmt::Result {
-    let bottom = rows as f64 * ROW_HEIGHT;
-    let mut taken = f64::NEG_INFINITY;
-    for (tick, label) in &axis.ticks {
+    for (tick, _) in &axis.ticks {
         let x = across(axis, *tick);
         let class = if *tick == 0.0 { "base" } else { "mesh" };
         write!(out, "<path class=\"{class}\" d=\"")?;
@@ -114,18 +112,12 @@ fn write_axis(out: &mut String, axis: &Axis, rows: usize) -> fmt::Result {
             write!(out, "M{x:.1} {:.1}v{:.1}", top - 3.0, BAR_HEIGHT + 6.0)?;
         }
         out.write_str("\"/>")?;
-        let half = width(label) / 2.0;
-        let middle = x.min(WIDTH - half).max(half);
-        if middle - half > taken + 6.0 {
-            taken = middle + half;
-            let (y, label) = (bottom + 14.0, Text(label));
-            write!(
-                out,
-                "<text class=\"middle\" x=\"{middle:.1}\" y=\"{y:.1}\">{label}</text>"
-            )?;
-        }
     }
-    out.write_char('\n')
+    // Zero first: where labels are many, it is the one that must be there.
+    let (zero, others): (Vec<_>, Vec<_>) = axis.ticks.iter().partition(|(tick, _)| *tick == 0.0);
+    let labels = zero.into_iter().chain(others);
+    let labels = labels.map(|(tick, label)| (across(axis, *tick), label.as_str()));
+    write_labels(out, labels, rows as f64 * ROW_HEIGHT + 14.0, WIDTH)
 }
 
 /// The server, its median, and that beside the first server's.

@@ -17,6 +17,8 @@ const POINTS_MAX: usize = 1_000;
 /// Width of a digit of the labels in the widest of the usual fonts; the page's style sheet sets
 /// their size.
 const DIGIT_WIDTH: f64 = 7.7;
+/// Room between two labels.
+const GAP: f64 = 9.0;
 /// Colours, and kinds of dashes, of the style sheet. The two counts take turns at different paces,
 /// so that lines of one colour differ in their dashes.
 const COLOURS: usize = 6;
@@ -182,29 +184,21 @@ impl Chart<'_> {
     }
 
     fn write_widths(&self, out: &mut String, frame: &Frame, width_max: f64) -> fmt::Result {
-        let mut taken = f64::NEG_INFINITY;
-        for (tick, label) in &self.x.ticks {
-            let (x, _) = frame.at(self, (*tick, 0.0));
-            let Frame { top, bottom, .. } = frame;
+        let Frame { top, bottom, .. } = frame;
+        let across = |tick: f64| frame.at(self, (tick, 0.0)).0;
+        for (tick, _) in &self.x.ticks {
+            let x = across(*tick);
             write!(
                 out,
                 "<path class=\"mesh\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>"
             )?;
-            let half = width(label) / 2.0;
-            let middle = x.clamp(
-                half.min(width_max / 2.0),
-                (width_max - half).max(width_max / 2.0),
-            );
-            if middle - half > taken + 6.0 {
-                taken = middle + half;
-                let (y, label) = (bottom + 17.0, Text(label));
-                write!(
-                    out,
-                    "<text class=\"middle\" x=\"{middle:.1}\" y=\"{y:.1}\">{label}</text>"
-                )?;
-            }
         }
-        out.write_char('\n')
+        let labels = self
+            .x
+            .ticks
+            .iter()
+            .map(|(tick, label)| (across(*tick), label.as_str()));
+        write_labels(out, labels, bottom + 17.0, width_max)
     }
 
     fn write_line(&self, out: &mut String, frame: &Frame, line: &Line) -> fmt::Result {
@@ -231,6 +225,34 @@ impl Chart<'_> {
         }
         out.write_char('\n')
     }
+}
+
+/// Writes labels below an axis, each at its middle unless it would stand out of the drawing or
+/// touch one that was written before.
+pub(crate) fn write_labels<'a>(
+    out: &mut String,
+    labels: impl Iterator<Item = (f64, &'a str)>,
+    y: f64,
+    width_max: f64,
+) -> fmt::Result {
+    let mut taken: Vec<(f64, f64)> = Vec::new();
+    for (x, label) in labels {
+        let half = width(label) / 2.0;
+        let middle = x.min(width_max - half).max(half);
+        let (left, right) = (middle - half - GAP, middle + half + GAP);
+        if taken
+            .iter()
+            .all(|other| right - GAP <= other.0 || left + GAP >= other.1)
+        {
+            taken.push((left, right));
+            let label = Text(label);
+            write!(
+                out,
+                "<text class=\"middle\" x=\"{middle:.1}\" y=\"{y:.1}\">{label}</text>"
+            )?;
+        }
+    }
+    out.write_char('\n')
 }
 
 /// About how wide a label is.

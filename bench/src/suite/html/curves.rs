@@ -171,7 +171,11 @@ fn write_plot(
                 if is_log { ", logarithmic" } else { "" }
             ),
         ],
-        x: Axis::with_ticks(0.0, last, ticks.filter(|tick| tick.0 <= last).collect()),
+        x: Axis::with_ticks(
+            0.0,
+            last,
+            ticks.filter(|tick| tick.0 <= last + 1e-6).collect(),
+        ),
         y: if is_log {
             Axis::logarithmic(heights.filter(|height| *height > 0.0))
         } else {

@@ -66,7 +66,7 @@ fn write_plot(out: &mut String, name: &str, plot: &Plot<'_>) -> fmt::Result {
         title: &format!("{name}: {}", first.title),
         about: &about(plot, &scale, x_title),
         axis_titles: [x_title, &scale.unit],
-        x: Axis::spanning(all().map(|point| point.0), 5),
+        x: Axis::spanning(all().map(|point| point.0), 4),
         y: Axis::from_zero(all().map(|point| scale.of(point.1)), 4),
         lines: &lines,
     };
