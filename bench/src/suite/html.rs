@@ -12,7 +12,9 @@ mod curves;
 mod group;
 pub(crate) mod markup;
 pub(crate) mod number;
+mod percentiles;
 mod series;
+mod svg;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,10 @@ fn write_body(out: &mut String, comparison: &Comparison) -> fmt::Result {
 
 fn write_sides(out: &mut String, sides: [&Side; 2]) -> fmt::Result {
     write_table(out, "The two reports", |out| {
-        out.write_str("<tr><th scope=\"col\"></th><th scope=\"col\">A, before</th><th scope=\"col\">B, after</th></tr>\n")?;
+        out.write_str(
+            "<tr><th scope=\"col\"></th><th scope=\"col\">A, before</th>\
+             <th scope=\"col\">B, after</th></tr>\n",
+        )?;
         let facts: [Fact; 6] = [
             ("Made by", |side| side.tool.clone()),
             ("Scale", |side| side.scale.clone()),
@@ -83,7 +86,8 @@ fn write_sides(out: &mut String, sides: [&Side; 2]) -> fmt::Result {
             let (a, b) = (Text(&a), Text(&b));
             writeln!(
                 out,
-                "<tr><th scope=\"row\">{name}</th><td class=\"wrap\">{a}</td><td class=\"wrap\">{b}</td></tr>"
+                "<tr><th scope=\"row\">{name}</th>\
+                 <td class=\"wrap\">{a}</td><td class=\"wrap\">{b}</td></tr>"
             )?;
         }
         Ok(())
@@ -184,7 +188,8 @@ fn write_ratio(
     let about = format!("ratio {ratio:.3}, noise {:.1} percent", noise * 100.0);
     writeln!(
         out,
-        "<svg class=\"ratio\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{about}\"><title>{about}</title>\
+        "<svg class=\"ratio\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+         aria-label=\"{about}\"><title>{about}</title>\
          <rect class=\"noise\" x=\"{least:.1}\" y=\"3\" width=\"{width:.1}\" height=\"16\"/>\
          <path class=\"base\" d=\"M{middle} 0V{HEIGHT}\"/>\
          <path class=\"stem {class}\" d=\"M{middle} 11H{x:.1}\"/>\
@@ -196,12 +201,13 @@ fn write_foot(out: &mut String, reach: f64) -> fmt::Result {
     writeln!(
         out,
         "<footer>\n<h2>How to read this</h2>\n<ul>\n\
-         <li>Figures are medians of the rounds; below them the least and the greatest round, and how many.</li>\n\
-         <li>A change counts when no round of one report reaches those of the other, and the medians lie \
-         further apart than the noise: both reports' rounds and both machines' fixed loops together. \
-         Fewer than three rounds count as if they lay a tenth apart at least.</li>\n\
-         <li>Drawings go from {:.2} to {reach:.2} on a logarithmic scale, with 1 in the middle; the shaded \
-         band is noise. What lies beyond is drawn at the end.</li>\n\
+         <li>Figures are medians of the rounds; below them the least and the greatest round, and \
+         how many.</li>\n\
+         <li>A change counts when no round of one report reaches those of the other, and the \
+         medians lie further apart than the noise: both reports' rounds and both machines' fixed \
+         loops together. Fewer than three rounds count as if they lay a tenth apart at least.</li>\n\
+         <li>Drawings go from {:.2} to {reach:.2} on a logarithmic scale, with 1 in the middle; \
+         the shaded band is noise. What lies beyond is drawn at the end.</li>\n\
          </ul>\n</footer>",
         1.0 / reach
     )

@@ -89,7 +89,12 @@ fn what_only_one_has() {
         |b| b.parts[0].figures[0].median = f64::NAN,
         [0, 0, 1, 0, 20],
     );
-    // A part that is there twice is compared in order.
+    // A figure that is there twice is compared in order, and so is a part.
+    let twice = |b: &mut SuiteReport| {
+        let first = b.parts[0].figures[0].clone();
+        b.parts[0].figures.push(first);
+    };
+    check(twice, [0, 0, 0, 1, 21]);
     check(|b| b.parts.push(b.parts[0].clone()), [0, 0, 0, 3, 21]);
 }
 

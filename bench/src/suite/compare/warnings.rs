@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::suite::label::labels;
-use crate::suite::model::{Part, SuiteReport, Verdict};
+use crate::suite::label::{by_label, labels};
+use crate::suite::model::{SuiteReport, Verdict};
 
 /// What differs that should not, and what speaks against a side's figures.
 pub(super) fn warnings(a: &SuiteReport, b: &SuiteReport) -> Vec<String> {
@@ -95,10 +95,9 @@ fn verdicts(side: &str, report: &SuiteReport, warnings: &mut Vec<String>) {
 
 /// Parts that were run in another way: then a ratio compares settings.
 fn commands(a: &SuiteReport, b: &SuiteReport, warnings: &mut Vec<String>) {
-    let before: Vec<(&Part, String)> = a.parts.iter().zip(labels(&a.parts)).collect();
+    let before = by_label(&a.parts);
     for (part, label) in b.parts.iter().zip(labels(&b.parts)) {
-        let same = |(other, name): &&(&Part, String)| other.name == part.name && *name == label;
-        let Some((other, _)) = before.iter().find(same) else {
+        let Some(other) = before.get(&(part.name.as_str(), label.clone())) else {
             continue;
         };
         if other.command != part.command {

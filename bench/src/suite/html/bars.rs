@@ -1,4 +1,5 @@
-//! Servers beside each other: for each figure a bar of the median, and how far its rounds lie apart.
+//! Servers beside each other: for each figure a bar of the median, and how far its rounds lie
+//! apart.
 //!
 //! It draws no bar for a server that was not measured, and says no order that the figures do not.
 //!
@@ -7,10 +8,10 @@
 use std::fmt::{self, Write as _};
 
 use super::axis::{Axis, is_drawable};
-use super::chart::{look, open_svg, width, write_labels};
 use super::group::{Group, Member};
 use super::markup::Text;
 use super::number::{NONE, Scale, shown};
+use super::svg::{look, open_svg, width, write_labels};
 use crate::suite::model::{Better, Figure};
 
 const WIDTH: f64 = 380.0;
@@ -140,7 +141,8 @@ fn write_words(
     writeln!(
         out,
         "<text class=\"name\" x=\"{LEFT}\" y=\"{y}\">{}</text>\
-         <text class=\"end\" x=\"{WIDTH}\" y=\"{y}\"><tspan class=\"value\">{}</tspan>\u{2002}{times}</text>",
+         <text class=\"end\" x=\"{WIDTH}\" y=\"{y}\">\
+         <tspan class=\"value\">{}</tspan>\u{2002}{times}</text>",
         Text(&shortened(&member.label, room)),
         Text(&median)
     )
@@ -160,7 +162,8 @@ fn write_bar(
         let look = look(member.look);
         write!(
             out,
-            "<rect class=\"bar {look}\" x=\"{x:.1}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR_HEIGHT}\"/>"
+            "<rect class=\"bar {look}\" x=\"{x:.1}\" y=\"{y}\" width=\"{length:.1}\" \
+             height=\"{BAR_HEIGHT}\"/>"
         )?;
     }
     if is_drawable(figure.min) && is_drawable(figure.max) && figure.values.len() > 1 {

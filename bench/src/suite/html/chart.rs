@@ -9,21 +9,12 @@ use std::fmt::{self, Write as _};
 
 use super::axis::{Axis, is_drawable};
 use super::markup::Text;
+use super::svg::{look, open_svg, width, write_labels};
 
 /// Lines with fewer points show each of them.
 const DOTS_MAX: usize = 40;
 /// More points than this are more than a screen has.
 const POINTS_MAX: usize = 1_000;
-/// Width of a digit of the labels in the widest of the usual fonts; the page's style sheet sets
-/// their size.
-const DIGIT_WIDTH: f64 = 7.7;
-/// Room between two labels.
-const GAP: f64 = 9.0;
-/// Colours, and kinds of dashes, of the style sheet. The two counts take turns at different paces,
-/// so that lines of one colour differ in their dashes.
-const COLOURS: usize = 6;
-const DASHES: usize = 4;
-
 /// Size of a drawing, in pixels at its natural size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
@@ -76,28 +67,6 @@ pub(crate) struct Chart<'a> {
     pub(crate) y: Axis,
     /// What is in the frame.
     pub(crate) lines: &'a [Line],
-}
-
-/// Class of a look.
-pub(crate) fn look(number: usize) -> String {
-    format!("c{} d{}", number % COLOURS, number % DASHES)
-}
-
-/// Begins an SVG with its title and description.
-pub(crate) fn open_svg(
-    out: &mut String,
-    class: &str,
-    [width, height]: [f64; 2],
-    title: &str,
-    about: &str,
-) -> fmt::Result {
-    writeln!(
-        out,
-        "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{0}\">\
-         <title>{0}</title><desc>{1}</desc>",
-        Text(title),
-        Text(about)
-    )
 }
 
 /// The names of lines, each with a piece of it.
@@ -225,39 +194,6 @@ impl Chart<'_> {
         }
         out.write_char('\n')
     }
-}
-
-/// Writes labels below an axis, each at its middle unless it would stand out of the drawing or
-/// touch one that was written before.
-pub(crate) fn write_labels<'a>(
-    out: &mut String,
-    labels: impl Iterator<Item = (f64, &'a str)>,
-    y: f64,
-    width_max: f64,
-) -> fmt::Result {
-    let mut taken: Vec<(f64, f64)> = Vec::new();
-    for (x, label) in labels {
-        let half = width(label) / 2.0;
-        let middle = x.min(width_max - half).max(half);
-        let (left, right) = (middle - half - GAP, middle + half + GAP);
-        if taken
-            .iter()
-            .all(|other| right - GAP <= other.0 || left + GAP >= other.1)
-        {
-            taken.push((left, right));
-            let label = Text(label);
-            write!(
-                out,
-                "<text class=\"middle\" x=\"{middle:.1}\" y=\"{y:.1}\">{label}</text>"
-            )?;
-        }
-    }
-    out.write_char('\n')
-}
-
-/// About how wide a label is.
-pub(crate) fn width(label: &str) -> f64 {
-    label.chars().count() as f64 * DIGIT_WIDTH
 }
 
 /// The points, or of very many the least and the greatest of each stretch, so that no spike is lost.
