@@ -13,6 +13,7 @@ use crate::corpus::CorpusError;
 use crate::rest::RestError;
 use crate::schedule::MESSAGES_MAX;
 use crate::store::StoreBenchError;
+use crate::suite::compare::read::ReportError;
 use crate::target::TargetError;
 
 /// What ends a run without a verdict.
@@ -37,6 +38,14 @@ pub enum BenchError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// A file that should hold a suite's report does not.
+    #[error("{}: {source}", path.display())]
+    Report {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: ReportError,
     },
     /// A token file is too short.
     #[error(

@@ -1,4 +1,4 @@
-//! Files that the user names: a corpus to read, a report to write.
+//! Files that the user names: a corpus or a report to read, a report or a page to write.
 //!
 //! It opens nothing else.
 //!
@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::corpus::{CORPUS_BYTES_MAX, Corpus};
 use crate::error::BenchError;
+use crate::suite::compare::read::{REPORT_BYTES_MAX, parse};
+use crate::suite::model::SuiteReport;
 
 /// The corpus in this file; made-up text of this seed if there is none.
 ///
@@ -30,17 +32,37 @@ pub fn corpus(path: Option<&Path>, seed: u64) -> Result<Corpus, BenchError> {
 /// # Errors
 /// When it cannot be read, or is larger.
 pub fn read_text(path: &Path) -> Result<String, BenchError> {
+    read_at_most(path, CORPUS_BYTES_MAX)
+}
+
+/// Reads a suite's report of at most [`REPORT_BYTES_MAX`].
+///
+/// # Errors
+/// When it cannot be read, is larger, or is no report of this version.
+pub fn report(path: &Path) -> Result<SuiteReport, BenchError> {
+    let text = read_at_most(path, REPORT_BYTES_MAX)?;
+    parse(&text).map_err(|source| BenchError::Report {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read_at_most(path: &Path, bytes_max: u64) -> Result<String, BenchError> {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the edge that reads what the user names"
     )]
     let file = std::fs::File::open(path).map_err(named(path))?;
     let mut text = String::new();
-    file.take(CORPUS_BYTES_MAX + 1)
+    file.take(bytes_max + 1)
         .read_to_string(&mut text)
         .map_err(named(path))?;
-    if text.len() as u64 > CORPUS_BYTES_MAX {
-        return Err(named(path)(io::ErrorKind::FileTooLarge.into()));
+    if text.len() as u64 > bytes_max {
+        let reason = format!("larger than {} MiB", bytes_max >> 20);
+        return Err(named(path)(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            reason,
+        )));
     }
     Ok(text)
 }
@@ -51,11 +73,7 @@ pub fn read_text(path: &Path) -> Result<String, BenchError> {
 /// When it cannot be written.
 pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), BenchError> {
     let json = serde_json::to_string_pretty(report).expect("a report has string keys only");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the edge that writes the report"
-    )]
-    std::fs::write(path, json + "\n").map_err(named(path))
+    write_text(path, &(json + "\n"))
 }
 
 /// Writes a text; the folder that it lies in is made if there is none.
@@ -73,14 +91,16 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), BenchError> {
     std::fs::write(path, text).map_err(named(path))
 }
 
-/// Reads a report of at most [`CORPUS_BYTES_MAX`].
+/// Reads a benchmark's report of at most [`REPORT_BYTES_MAX`].
 ///
 /// # Errors
 /// When it cannot be read, or is no report of this kind.
 pub fn read_report<R: DeserializeOwned>(path: &Path) -> Result<R, BenchError> {
-    serde_json::from_str(&read_text(path)?).map_err(|source| BenchError::NoReport {
-        path: path.to_owned(),
-        source,
+    serde_json::from_str(&read_at_most(path, REPORT_BYTES_MAX)?).map_err(|source| {
+        BenchError::NoReport {
+            path: path.to_owned(),
+            source,
+        }
     })
 }
 

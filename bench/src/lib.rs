@@ -14,6 +14,7 @@ pub mod audience;
 pub mod chat;
 pub mod client;
 pub mod clock;
+pub mod compare;
 pub mod connect;
 pub mod corpus;
 pub mod echo;

@@ -4,12 +4,15 @@
 //! store by itself, in folders of its own.
 //!
 //! Invariants: exit status 0, 1 and 2 mean the same for every subcommand: all promises kept, one
-//! broken, no verdict.
+//! broken, no verdict. `compare` breaks one where something got worse and `--fail-on-worse` says
+//! that it must not.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, connect, echo, fanout, idle, reading, soak, store, storm, suite};
+use throng_bench::{
+    chat, compare, connect, echo, fanout, idle, reading, soak, store, storm, suite,
+};
 
 #[derive(Parser)]
 #[command(
@@ -32,6 +35,7 @@ enum Command {
     Connect(connect::ConnectArgs),
     History(reading::ReadingArgs),
     Soak(soak::SoakArgs),
+    Compare(compare::CompareArgs),
     #[command(hide = true)]
     RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::History(args) => reading::run(&args),
         Command::Suite(args) => suite::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Echo(args) => echo::run(&args),
         Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),

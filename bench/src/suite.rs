@@ -8,8 +8,11 @@
 //! is 0 only when all of it ran and every promise was kept.
 
 mod child;
+pub mod compare;
 mod exports;
 pub mod figures;
+pub mod html;
+mod label;
 pub mod model;
 pub mod plan;
 mod server;

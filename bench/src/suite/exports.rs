@@ -1,4 +1,4 @@
-//! Where a suite's report goes: JSON for programs, curves for HdrHistogram's plotter.
+//! Where a suite's report goes: JSON for programs, a page for people, curves for HdrHistogram's plotter.
 //!
 //! It writes the files that were named, and nothing else.
 //!
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::html::page;
 use super::model::{Curve, SuiteReport};
 use crate::error::BenchError;
 use crate::files;
@@ -19,6 +20,9 @@ pub(super) struct Exports {
     /// Where to write the report as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Where to write it as a page with plots, in one file that needs no other.
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// A folder for one .hgrm file for each latency.
     #[arg(long)]
     hgrm: Option<PathBuf>,
@@ -32,6 +36,9 @@ impl Exports {
     pub(super) fn write(&self, report: &SuiteReport) -> Result<(), BenchError> {
         if let Some(path) = &self.json {
             files::write_json(path, report)?;
+        }
+        if let Some(path) = &self.html {
+            files::write_text(path, &page(report))?;
         }
         if let Some(folder) = &self.hgrm {
             for part in &report.parts {

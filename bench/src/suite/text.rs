@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::html::number::shown;
 use super::model::{Figure, Machine, Part, SuiteReport, Verdict};
 
 /// Rounds of a calm machine lie closer together than this, percent.
@@ -97,7 +98,7 @@ fn write_part(part: &Part, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn write_figure(figure: &Figure, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let [min, median, max] = [figure.min, figure.median, figure.max].map(number);
+    let [min, median, max] = [figure.min, figure.median, figure.max].map(shown);
     writeln!(
         f,
         "  {:<36}{median:>12} {:<4} {min} .. {max}",
@@ -105,48 +106,9 @@ fn write_figure(figure: &Figure, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )
 }
 
-/// Four digits that mean something, with thousands apart.
-fn number(value: f64) -> String {
-    let digits = match value.abs() {
-        100.0.. => 0,
-        10.0.. => 1,
-        1.0.. => 2,
-        _ => 3,
-    };
-    let text = format!("{value:.digits$}");
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let mut grouped = String::new();
-    for (place, digit) in whole.chars().enumerate() {
-        let left = whole.len() - place;
-        if place > 0 && left.is_multiple_of(3) && !grouped.ends_with('-') {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    match fraction {
-        "" => grouped,
-        fraction => format!("{grouped}.{fraction}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        for (value, text) in [
-            (0.0, "0.000"),
-            (1.0536, "1.05"),
-            (12.34, "12.3"),
-            (999.6, "1,000"),
-            (1_234_567.8, "1,234,568"),
-            (-1_234.0, "-1,234"),
-            (-123.0, "-123"),
-        ] {
-            assert_eq!(number(value), text);
-        }
-    }
 
     #[test]
     fn a_noisy_machine_is_told() {
