@@ -1,4 +1,4 @@
-//! Which revision this is, for reports: `THRONG_REVISION`.
+//! Which revision this is, for reports: `BENCH_REVISION`.
 //!
 //! Without a repository, or without git, it is `unknown`.
 
@@ -12,7 +12,7 @@ fn main() {
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
     let is_dirty = changed.is_some_and(|files| !files.is_empty());
     let dirty = if is_dirty { "-dirty" } else { "" };
-    println!("cargo::rustc-env=THRONG_REVISION={revision}{dirty}");
+    println!("cargo::rustc-env=BENCH_REVISION={revision}{dirty}");
 }
 
 /// What git says, trimmed; none when it fails.

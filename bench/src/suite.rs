@@ -140,7 +140,7 @@ fn measure(args: &SuiteArgs) -> Result<SuiteReport, BenchError> {
         version: SUITE_VERSION,
         tool: "throng-bench suite".to_owned(),
         scale: args.scale.to_string(),
-        revision: env!("THRONG_REVISION").to_owned(),
+        revision: env!("BENCH_REVISION").to_owned(),
         started,
         took_s: clock.seconds(),
         complete,

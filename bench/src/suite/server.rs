@@ -128,7 +128,7 @@ impl Server {
             source,
         })?;
         fs::create_dir(&kept).map_err(starting)?;
-        let mut seed = Command::new(&stage.program);
+        let mut seed = untouched(&stage.program);
         seed.args(["admin", "seed-users", "--everyone", "lobby"])
             .args(["--circles", "4", "--count", &accounts.to_string()])
             .arg("--data")
@@ -143,7 +143,7 @@ impl Server {
                 status: format!("{}: {}", seeded.status, said.trim()),
             });
         }
-        let mut command = Command::new(&stage.program);
+        let mut command = untouched(&stage.program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(config)
@@ -158,7 +158,7 @@ impl Server {
 
     /// `throng echo`.
     pub(super) fn echo(stage: &Stage<'_>, step: &Step) -> Result<Self, BenchError> {
-        let mut command = Command::new(&stage.program);
+        let mut command = untouched(&stage.program);
         command.args(["echo", "--listen", "127.0.0.1:0"]);
         command.args(["--shards", &step.shards.max(1).to_string()]);
         Self::start(command, stage, step, folder(stage.folder)?, None)
@@ -238,6 +238,17 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The server's program without the settings that are meant for another server: what is measured is
+/// what the report says.
+fn untouched(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| name.to_string_lossy().starts_with("THRONG_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Keeps all threads of a process on one core.
