@@ -6,10 +6,11 @@ LISTEN ?= 127.0.0.1:8080
 DATA ?= ./data
 SEEDS ?= 200
 TARGET ?= segment
+SCALE ?= standard
 SECONDS ?= 60
 RUNS ?= perf/runs/$(shell date +%F)
 
-.PHONY: run build test deps fmt lint unit sim sim-store fuzz deny long-soak long-million long-most long-storm
+.PHONY: suite run build test deps fmt lint unit sim sim-store fuzz deny long-soak long-million long-most long-storm
 
 ## run: build, then serve on http://127.0.0.1:8080 with data in ./data
 run: build
@@ -34,6 +35,10 @@ lint:
 
 unit: build
 	$(CARGO) test --release --locked --workspace
+
+## suite: every benchmark in one report, in suite.json and suite.html (make suite SCALE=smoke)
+suite: build
+	target/release/throng-bench suite --scale $(SCALE) --json suite.json --html suite.html
 
 ## sim: many seeds of the simulation (make sim SEEDS=10000)
 sim: deps
