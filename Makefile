@@ -10,7 +10,7 @@ SCALE ?= standard
 SECONDS ?= 60
 RUNS ?= perf/runs/$(shell date +%F)
 
-.PHONY: suite run build test deps fmt lint unit sim sim-store fuzz deny long-soak long-million long-most long-storm
+.PHONY: suite run build test deps fmt lint unit sim sim-store fuzz deny micro perf-gate long-soak long-million long-most long-storm
 
 ## run: build, then serve on http://127.0.0.1:8080 with data in ./data
 run: build
@@ -57,6 +57,15 @@ fuzz: deps
 ## deny: licences, bans and sources of the dependencies (needs cargo-deny)
 deny:
 	$(CARGO) deny --locked check licenses bans sources
+
+## micro: the time that frames, commands, events, routes, commits, pages and messages take by themselves
+micro: deps
+	$(CARGO) bench --locked --workspace --bench wire --bench route --bench store --bench shard
+
+## perf-gate: counts the instructions of the hot paths, fails when one grew by more than 2 %; UPDATE=1 makes this the baseline
+perf-gate: deps
+	@command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq valgrind; }
+	@CARGO=$(CARGO) perf/gate.sh $(if $(UPDATE),--update)
 
 ## long-soak: 30 minutes of mixed chat of 50,000 sessions; the report goes to $(RUNS)-soak. Its caches are so small
 ## that they are full when it begins to look at memory.

@@ -25,7 +25,8 @@ const SHARDS: u16 = 2;
 /// Members and channels of a circle.
 const CIRCLE: u32 = 4;
 
-const UPGRADE: &str = "GET /gateway HTTP/1.1\r\nHost: throng\r\nUpgrade: websocket\r\n\
+/// What a client begins with.
+pub(crate) const UPGRADE: &str = "GET /gateway HTTP/1.1\r\nHost: throng\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
