@@ -4,7 +4,7 @@
 //! It meets the server over a socket, like any client: it depends on the wire types and the store
 //! and never on the server. Pure parts know no socket, clock or file; the edges are `chat`,
 //! `setup`, `rest`, `worker`, `socket`, `files`, `store`, `clock`, `memory`, `loopback`, `soak`,
-//! `echo`, `fanout::bare`, and of `swarm` what holds rings, addresses and tokens.
+//! `echo`, `fanout::bare`, `peers::server`, and of `swarm` what holds rings, addresses and tokens.
 //!
 //! Invariants: in an open loop, load follows the plan, never the server's pace, and latencies count
 //! from the intended send time; a closed loop (`echo`, `fanout --closed`) is called one, and its
@@ -27,6 +27,7 @@ pub mod index;
 pub mod loopback;
 pub mod memory;
 pub mod oracle;
+pub mod peers;
 pub mod plan;
 pub mod progress;
 pub mod report;
@@ -39,6 +40,7 @@ pub mod soak;
 pub mod socket;
 pub mod store;
 pub mod storm;
+pub mod suite;
 pub mod swarm;
 pub mod tally;
 pub mod target;

@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use throng_bench::{chat, echo, fanout, idle, soak, store, storm};
+use throng_bench::{chat, echo, fanout, idle, peers, soak, store, storm};
 
 #[derive(Parser)]
 #[command(
@@ -33,6 +33,7 @@ enum Command {
     #[command(hide = true)]
     RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
+    Peers(peers::PeersArgs),
     #[command(hide = true)]
     StoreEngine(store::EngineArgs),
 }
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(&args),
         Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),
+        Command::Peers(args) => peers::run(&args),
         Command::StoreEngine(args) => store::serve(&args),
     }
 }
