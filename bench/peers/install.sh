@@ -30,10 +30,6 @@ fi
 
 echo "npm ci in node-ws"
 (cd node-ws && npm ci --no-audit --no-fund) || echo "node-ws and node-ws-redis will be skipped"
-# uWebSockets.js is published on GitHub only. A fork of it is on npm; the report names what was measured.
-fork=npm:@btc-vision/uwebsockets.js@20.57.0
-echo "npm install in uwebsockets (from GitHub; where that cannot be reached, $fork)"
-(cd uwebsockets && timeout 120 npm install --no-audit --no-fund --no-package-lock) ||
-    (cd uwebsockets && npm install --no-audit --no-fund --no-package-lock --no-save --ignore-scripts "uWebSockets.js@$fork") ||
-    echo "uwebsockets.js will be skipped"
+echo "npm install in uwebsockets (from GitHub: uWebSockets.js is not on npm)"
+(cd uwebsockets && npm install --no-audit --no-fund --no-package-lock) || echo "uwebsockets.js will be skipped"
 echo "tokio-tungstenite is built by make build"

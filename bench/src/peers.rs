@@ -163,6 +163,9 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
     let mut failures = 0;
     for round in 1..=args.rounds.unwrap_or(run.sizes.rounds) {
         for (benchmark, subject) in run.turns() {
+            if !run.subjects.contains(&subject) {
+                continue;
+            }
             match run.one(subject, benchmark) {
                 Ok(rounds) => {
                     for found in rounds {
@@ -171,10 +174,10 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
                     }
                 }
                 Err(error) => {
-                    let name = format!("{} of {}", benchmark_name(benchmark), subject.name());
+                    failures += 1;
+                    let name = run.give_up(subject, benchmark, &error);
                     eprintln!("round {round}: {name}: {error}");
                     report.skipped.push((name, error.to_string()));
-                    failures += 1;
                 }
             }
         }
@@ -240,6 +243,16 @@ impl Run {
             skipped.extend(missing.map(|what| (subject.name(), what)));
             is_there
         });
+    }
+
+    /// Something could not be measured: says what. A server that does not start is tried no more.
+    fn give_up(&mut self, subject: Subject, benchmark: Benchmark, error: &BenchError) -> String {
+        let is_final = matches!(error, BenchError::Peers(error) if error.is_final());
+        if is_final {
+            self.subjects.retain(|&other| other != subject);
+            return subject.name();
+        }
+        format!("{} of {}", benchmark_name(benchmark), subject.name())
     }
 
     /// One round: each benchmark of each server.

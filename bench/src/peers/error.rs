@@ -23,7 +23,7 @@ pub enum PeersError {
     EndedAtOnce {
         /// Which program.
         program: &'static str,
-        /// The end of what it wrote.
+        /// The error that it wrote, or its last line.
         log: String,
     },
     /// It does not listen.
@@ -47,10 +47,21 @@ pub enum PeersError {
     NoReport {
         /// Which command.
         command: String,
-        /// The end of what it wrote.
+        /// The error that it wrote, or its last line.
         log: String,
     },
     /// Nothing could be measured.
     #[error("none of these servers is installed")]
     NoServer,
+}
+
+impl PeersError {
+    /// Whether the server cannot be had at all, whatever is measured.
+    #[must_use]
+    pub(super) const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Start { .. } | Self::EndedAtOnce { .. } | Self::NotListening { .. }
+        )
+    }
 }

@@ -25,8 +25,6 @@ use crate::target::Target;
 
 /// How long a server may take to listen.
 const START_S_MAX: u64 = 30;
-/// Bytes of a log that are worth showing.
-const LOG_BYTES_SHOWN: usize = 600;
 /// Folders of programs that are not on everybody's PATH.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
@@ -182,8 +180,8 @@ impl Server {
             let log = server.folder.path().join(format!("{}.log", program.name));
             let child = spawn(&mut command, &log, places.server_core).map_err(failed)?;
             server.processes.push(Process { child });
-            let port = if program.port == "{redis}" {
-                ports.redis
+            let port = if program.port == "{second}" {
+                ports.second
             } else {
                 ports.server
             };
@@ -270,18 +268,18 @@ impl Drop for Server {
 #[derive(Clone, Copy)]
 struct Ports {
     server: u16,
-    redis: u16,
+    second: u16,
 }
 
 impl Ports {
     fn free() -> io::Result<Self> {
         // Both at once, so that they differ.
         let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-        let [server, redis] = listeners.map(|listener| Ok(listener?.local_addr()?.port()));
-        let (server, redis): (io::Result<u16>, io::Result<u16>) = (server, redis);
+        let [server, second] = listeners.map(|listener| Ok(listener?.local_addr()?.port()));
+        let (server, second): (io::Result<u16>, io::Result<u16>) = (server, second);
         Ok(Self {
             server: server?,
-            redis: redis?,
+            second: second?,
         })
     }
 
@@ -291,7 +289,7 @@ impl Ports {
 
     fn fill(self, text: &str, data: &Path, peers: &Path) -> String {
         text.replace("{port}", &self.server.to_string())
-            .replace("{redis}", &self.redis.to_string())
+            .replace("{second}", &self.second.to_string())
             .replace("{data}", &data.display().to_string())
             .replace("{peers}", &peers.display().to_string())
     }
@@ -341,11 +339,12 @@ fn write(path: &Path, text: &str) -> Result<(), PeersError> {
     })
 }
 
+/// What a program wrote last, or the error in it: a line for people.
 fn end_of(log: &Path) -> String {
     let text = files::read_text(log).unwrap_or_default();
-    let mut from = text.len().saturating_sub(LOG_BYTES_SHOWN);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    text[from..].trim().to_owned()
+    let is_said = |line: &&str| !line.trim().is_empty();
+    let mut lines = text.lines().filter(is_said);
+    let error = lines.clone().find(|line| line.contains("rror: "));
+    let told = error.or_else(|| lines.next_back());
+    told.unwrap_or("it wrote nothing").trim().to_owned()
 }

@@ -3,7 +3,7 @@
 //! It starts nothing and looks for nothing on the machine.
 //!
 //! Invariants: whatever changes a server's figures stands in its recipe, and the recipe in the
-//! report; `{port}`, `{redis}`, `{data}` and `{peers}` are filled in when it is started.
+//! report; `{port}`, `{second}`, `{data}` and `{peers}` are filled in when it is started.
 
 use clap::ValueEnum;
 
@@ -254,7 +254,7 @@ const NODE_WS: Recipe = Recipe {
 const NODE_WS_REDIS: Recipe = Recipe {
     programs: &[
         Program {
-            port: "{redis}",
+            port: "{second}",
             ..program(
                 Origin::Installed,
                 "redis-server",
@@ -262,7 +262,7 @@ const NODE_WS_REDIS: Recipe = Recipe {
                     "--bind",
                     "127.0.0.1",
                     "--port",
-                    "{redis}",
+                    "{second}",
                     "--save",
                     "",
                     "--appendonly",
@@ -273,7 +273,7 @@ const NODE_WS_REDIS: Recipe = Recipe {
         program(
             Origin::Installed,
             "node",
-            &["{peers}/node-ws/server.js", "{port}", "{redis}"],
+            &["{peers}/node-ws/server.js", "{port}", "{second}"],
         ),
     ],
     install: "apt-get install redis-server, and cd bench/peers/node-ws && npm ci",
