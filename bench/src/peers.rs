@@ -8,39 +8,45 @@
 //! Invariants: servers take turns within each benchmark of each round; each benchmark meets a server
 //! that was started for it; what is not installed is named, with what installs it.
 
-mod audience;
-mod client;
-mod dialect;
-mod echo;
 mod error;
-mod findings;
-mod idle;
-mod inbound;
-mod numbers;
-mod open;
+mod places;
+mod recipes;
+mod run;
 mod scale;
 mod server;
 mod subject;
-mod table;
+
+mod client;
+mod dialect;
+mod inbound;
+mod person;
+
+mod audience;
+mod ear;
+mod echo;
+mod idle;
+mod numbers;
+mod open;
 mod throng;
+
+mod curve;
+mod findings;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::files;
 use crate::suite::model::{SUITE_VERSION, SuiteReport, Verdict};
 use crate::swarm::options::{pin, places_allowed};
-use audience::Audience;
 pub use error::PeersError;
-use findings::{CLOSED, CONNECT, ECHO, Findings, IDLE, OPEN, PartKind, Round};
-use scale::{Scale, Sizes};
-use server::{Places, Server};
+use findings::Findings;
+use run::Run;
+use scale::Scale;
 use subject::{Benchmark, Subject};
 
 /// Other servers beside Throng, at the same work.
@@ -126,16 +132,6 @@ pub fn run(args: &PeersArgs) -> ExitCode {
     }
 }
 
-/// What is to be measured, and where.
-struct Run {
-    sizes: Sizes,
-    scale: Scale,
-    places: Places,
-    core: Option<usize>,
-    subjects: Vec<Subject>,
-    benchmarks: Vec<Benchmark>,
-}
-
 /// The report, and how many times a server could not be measured that is installed.
 fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
     let clock = Clock::start();
@@ -197,164 +193,3 @@ const WARNINGS: [&str; 3] = [
     "Memory is the resident memory of the server's processes. What the kernel holds for each socket \
      comes on top, much the same for all: some 4.3 KB.",
 ];
-
-fn benchmark_name(benchmark: Benchmark) -> &'static str {
-    match benchmark {
-        Benchmark::Idle => IDLE.name,
-        Benchmark::Echo => ECHO.name,
-        Benchmark::FanoutClosed => CLOSED.name,
-        Benchmark::FanoutOpen => OPEN.name,
-    }
-}
-
-impl Run {
-    fn new(args: &PeersArgs) -> Self {
-        let has_two = available_parallelism().is_ok_and(|cores| cores.get() >= 2);
-        let given = |only: fn(&Only) -> bool| args.only.iter().any(only);
-        let some_subject = given(|only| matches!(only, Only::Subject(_)));
-        let some_benchmark = given(|only| matches!(only, Only::Benchmark(_)));
-        let is_meant = |only| args.only.contains(&only);
-        let subjects = Subject::all().iter().copied();
-        let benchmarks = Benchmark::all().iter().copied();
-        Self {
-            sizes: args.scale.sizes(),
-            scale: args.scale,
-            places: Places {
-                peers: args.peers.clone(),
-                throng: args.throng.clone(),
-                data: args.data.clone(),
-                server_core: args.server_core.or(has_two.then_some(1)),
-            },
-            core: args.core.or(has_two.then_some(0)),
-            subjects: subjects
-                .filter(|&it| !some_subject || is_meant(Only::Subject(it)))
-                .collect(),
-            benchmarks: benchmarks
-                .filter(|&it| !some_benchmark || is_meant(Only::Benchmark(it)))
-                .collect(),
-        }
-    }
-
-    fn leave_out_missing(&mut self, skipped: &mut Vec<(String, String)>) {
-        let places = &self.places;
-        self.subjects.retain(|&subject| {
-            let missing = places.missing(subject, Benchmark::Idle);
-            let is_there = missing.is_none();
-            skipped.extend(missing.map(|what| (subject.name(), what)));
-            is_there
-        });
-    }
-
-    /// Something could not be measured: says what. A server that does not start is tried no more.
-    fn give_up(&mut self, subject: Subject, benchmark: Benchmark, error: &BenchError) -> String {
-        let is_final = matches!(error, BenchError::Peers(error) if error.is_final());
-        if is_final {
-            self.subjects.retain(|&other| other != subject);
-            return subject.name();
-        }
-        format!("{} of {}", benchmark_name(benchmark), subject.name())
-    }
-
-    /// One round: each benchmark of each server.
-    fn turns(&self) -> Vec<(Benchmark, Subject)> {
-        let mut turns = Vec::new();
-        for &benchmark in &self.benchmarks {
-            let subjects = self.subjects.iter().copied();
-            let takers = subjects.filter(|subject| subject.takes(benchmark));
-            turns.extend(takers.map(|subject| (benchmark, subject)));
-        }
-        turns
-    }
-
-    /// One benchmark of one server, which is started for it and stopped.
-    fn one(&self, subject: Subject, benchmark: Benchmark) -> Result<Vec<Round>, BenchError> {
-        let folder = self.places.folder()?;
-        let versions = self.places.versions(subject, benchmark);
-        let server = Server::start(&self.places, subject, benchmark, folder)?;
-        let round = |kind, report, is_clean| Round {
-            kind,
-            subject: subject.name(),
-            configuration: format!("{}\n{versions}", subject.recipe(benchmark).describe()),
-            command: format!(
-                "throng-bench peers --scale {} --only {} --only {}",
-                self.scale.name(),
-                subject.name(),
-                benchmark_name(benchmark)
-            ),
-            is_clean,
-            report,
-            latency_us: None,
-        };
-        if subject.is_chat(benchmark) {
-            let found = throng::measure(&self.places, self.core, &server, benchmark, &self.sizes)?;
-            let kinds = kinds(benchmark).iter();
-            let rounds = kinds.map(|&kind| Round {
-                command: found.command.clone(),
-                ..round(kind, found.report.clone(), found.is_clean)
-            });
-            return Ok(rounds.collect());
-        }
-        let (report, latency_us, is_clean) = self.meet(&server, benchmark)?;
-        let kinds = kinds(benchmark).iter();
-        let rounds = kinds.map(|&kind| Round {
-            latency_us: latency_us.clone(),
-            ..round(kind, report.clone(), is_clean)
-        });
-        Ok(rounds.collect())
-    }
-
-    /// A benchmark by the client that all but Throng's chat protocol are met with.
-    fn meet(&self, server: &Server, benchmark: Benchmark) -> Result<Met, BenchError> {
-        let sizes = &self.sizes;
-        let size = usize::from(sizes.size);
-        Ok(match benchmark {
-            Benchmark::Echo => {
-                let (connections, duration) = sizes.echo;
-                let (round, latency_us) = echo::measure(server, connections, size, duration)?;
-                (json(&round), Some(latency_us), round.is_clean())
-            }
-            Benchmark::Idle => {
-                let (connections, hold) = sizes.idle;
-                let round = idle::measure(server, connections, size, hold)?;
-                (json(&round), None, round.is_clean())
-            }
-            Benchmark::FanoutClosed => {
-                let (subscribers, duration) = sizes.closed;
-                let mut audience = Audience::open(server, subscribers, size)?;
-                audience.come(subscribers)?;
-                audience.closed_times(1)?;
-                let said = audience.closed(duration)?;
-                let latency_us = audience.latency_us().clone();
-                let mut report = json(&said);
-                report["subscribers"] = subscribers.into();
-                (report, Some(latency_us), said.is_clean())
-            }
-            Benchmark::FanoutOpen => {
-                let (subscribers, probe) = sizes.open;
-                let (round, latency_us) = open::measure(server, subscribers, size, probe)?;
-                (json(&round), Some(latency_us), round.is_clean())
-            }
-        })
-    }
-}
-
-/// A round's report, its latencies, and whether all came as it should.
-type Met = (
-    serde_json::Value,
-    Option<hdrhistogram::Histogram<u64>>,
-    bool,
-);
-
-/// The parts that a benchmark's round belongs to.
-const fn kinds(benchmark: Benchmark) -> &'static [&'static PartKind] {
-    match benchmark {
-        Benchmark::Idle => &[&IDLE, &CONNECT],
-        Benchmark::Echo => &[&ECHO],
-        Benchmark::FanoutClosed => &[&CLOSED],
-        Benchmark::FanoutOpen => &[&OPEN],
-    }
-}
-
-fn json(round: &impl Serialize) -> serde_json::Value {
-    serde_json::to_value(round).expect("a round has string keys only")
-}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::highest::{Highest, P99_US_MAX};
 use super::{FanoutArgs, FanoutReport, is_good};
 use crate::error::BenchError;
+use crate::memory::ProcessUse;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::hold;
 use crate::swarm::links::Link;
@@ -41,7 +42,10 @@ fn probe(
         duration: args.probe,
         size: usize::from(args.size),
     };
+    let server = || args.swarm.pid.and_then(ProcessUse::of);
+    let before = server();
     let spoken = speak(crowd, speech, |_, _| (Link(0), channel))?;
+    let after = server();
     let is_good = is_good(&spoken);
     let p99 = spoken.delivery_latency_us.p99;
     eprintln!(
@@ -51,6 +55,7 @@ fn probe(
     );
     report.probed(rate, &spoken);
     if is_good {
+        report.cpu(before, after, &spoken);
         report.best(rate, spoken);
     } else {
         // Whoever was too slow comes back.

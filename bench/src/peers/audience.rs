@@ -11,7 +11,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::client::{Client, Listening, MS};
-use super::numbers::{Heard, Letters, Numbers};
+use super::ear::Ear;
+use super::numbers::{Letters, Numbers};
 use super::server::Server;
 use crate::clock::thread_cpu;
 use crate::error::BenchError;
@@ -29,7 +30,7 @@ const RETURNS_MAX: u32 = 3;
 
 /// What became of some messages.
 #[derive(Clone, Default, Debug, Serialize)]
-pub(super) struct Said {
+pub(super) struct Outcome {
     /// Messages that were sent.
     pub(super) sent: u64,
     /// Deliveries that were due: one a message and subscriber.
@@ -61,7 +62,7 @@ pub(super) struct Said {
     pub(super) server_cpu_us_per_delivery: f64,
 }
 
-impl Said {
+impl Outcome {
     /// Whether all of it reached everybody once, in order.
     pub(super) const fn is_clean(&self) -> bool {
         let faults = self.lost + self.duplicated + self.out_of_order + self.wrong + self.dropped;
@@ -76,23 +77,6 @@ pub(super) struct Audience<'a> {
     subscribers: u32,
     sent: u64,
     ear: Ear,
-}
-
-/// What all subscribers heard since the counts began.
-struct Ear {
-    letters: Letters,
-    numbers: Vec<Numbers>,
-    sent: u64,
-    /// Number and due time of the first message that counts, and the time between two.
-    first: u64,
-    first_due_ns: u64,
-    interval_ns: f64,
-    deliveries: u64,
-    duplicated: u64,
-    out_of_order: u64,
-    wrong: u64,
-    last_ns: u64,
-    latency_us: Histogram<u64>,
 }
 
 impl<'a> Audience<'a> {
@@ -174,7 +158,7 @@ impl<'a> Audience<'a> {
     ///
     /// # Errors
     /// When a ring fails.
-    pub(super) fn closed(&mut self, duration: Duration) -> Result<Said, BenchError> {
+    pub(super) fn closed(&mut self, duration: Duration) -> Result<Outcome, BenchError> {
         self.closed_until(|seconds, _| seconds < duration.as_secs_f64())
     }
 
@@ -182,11 +166,11 @@ impl<'a> Audience<'a> {
     ///
     /// # Errors
     /// When a ring fails.
-    pub(super) fn closed_times(&mut self, messages: u64) -> Result<Said, BenchError> {
+    pub(super) fn closed_times(&mut self, messages: u64) -> Result<Outcome, BenchError> {
         self.closed_until(|_, sent| sent < messages)
     }
 
-    fn closed_until(&mut self, goes_on: impl Fn(f64, u64) -> bool) -> Result<Said, BenchError> {
+    fn closed_until(&mut self, goes_on: impl Fn(f64, u64) -> bool) -> Result<Outcome, BenchError> {
         let began = self.begin(0.0);
         let clock = self.client.clock();
         while goes_on(clock.seconds() - began.seconds, self.sent - began.sent) {
@@ -206,7 +190,11 @@ impl<'a> Audience<'a> {
     ///
     /// # Errors
     /// When a ring fails.
-    pub(super) fn open_loop(&mut self, rate: u32, duration: Duration) -> Result<Said, BenchError> {
+    pub(super) fn open_loop(
+        &mut self,
+        rate: u32,
+        duration: Duration,
+    ) -> Result<Outcome, BenchError> {
         let interval_ns = 1e9 / f64::from(rate.max(1));
         let began = self.begin(interval_ns);
         let clock = self.client.clock();
@@ -284,7 +272,7 @@ impl<'a> Audience<'a> {
         }
     }
 
-    fn conclude(&self, began: &Began, late_us: &Histogram<u64>) -> Said {
+    fn conclude(&self, began: &Began, late_us: &Histogram<u64>) -> Outcome {
         let ear = &self.ear;
         let due = self.due(began);
         let clock = self.client.clock();
@@ -297,7 +285,7 @@ impl<'a> Audience<'a> {
         let own_s = thread_cpu().saturating_sub(began.own_cpu).as_secs_f64();
         let cpu_s = self.server.cpu_s() - began.server_cpu_s;
         let dropped = self.client.ended() - began.ended;
-        Said {
+        Outcome {
             sent: self.sent - began.sent,
             due,
             deliveries: ear.deliveries,
@@ -323,61 +311,4 @@ struct Began {
     ended: u64,
     own_cpu: Duration,
     server_cpu_s: f64,
-}
-
-impl Ear {
-    fn new(letters: Letters, subscribers: u32) -> Self {
-        Self {
-            letters,
-            numbers: vec![Numbers::default(); subscribers as usize],
-            sent: 0,
-            first: 0,
-            first_due_ns: 0,
-            interval_ns: 0.0,
-            deliveries: 0,
-            duplicated: 0,
-            out_of_order: 0,
-            wrong: 0,
-            last_ns: 0,
-            latency_us: latencies(),
-        }
-    }
-
-    fn begin(&mut self, first: u64, now_ns: u64, interval_ns: f64) {
-        (self.first, self.first_due_ns) = (first, now_ns);
-        (self.interval_ns, self.last_ns) = (interval_ns, now_ns);
-        (self.deliveries, self.duplicated) = (0, 0);
-        (self.out_of_order, self.wrong) = (0, 0);
-        self.latency_us.reset();
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "messages of one loop times their interval: minutes in nanoseconds"
-    )]
-    fn due_ns(&self, number: u64) -> u64 {
-        let behind = number.saturating_sub(self.first) as f64;
-        self.first_due_ns + (behind * self.interval_ns) as u64
-    }
-
-    fn hear(&mut self, link: Link, payload: &[u8], now_ns: u64) {
-        let number = self.letters.read(payload);
-        let Some(number) = number.filter(|&number| number < self.sent) else {
-            self.wrong += 1;
-            return;
-        };
-        match self.numbers[link.place()].hear(number) {
-            Heard::Again => return self.duplicated += 1,
-            Heard::Late => self.out_of_order += 1,
-            Heard::InOrder => {}
-        }
-        if number >= self.first {
-            self.deliveries += 1;
-            self.last_ns = now_ns;
-            let late_ns = now_ns.saturating_sub(self.due_ns(number));
-            record(&mut self.latency_us, late_ns);
-        }
-    }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::client::{Client, Listening, MS};
 use super::server::Server;
+use crate::clock::thread_cpu;
 use crate::error::BenchError;
 use crate::report::Latency;
 use crate::swarm::links::Link;
@@ -36,6 +37,8 @@ pub(super) struct EchoRound {
     pub(super) messages_per_s: f64,
     /// Processor time of the server's processes an echo, microseconds.
     pub(super) server_cpu_us_per_message: f64,
+    /// Processor time of the generator, percent of a core.
+    pub(super) generator_cpu_percent: f64,
     /// From sending to the echo.
     pub(super) latency_us: Latency,
     /// Echoes.
@@ -71,15 +74,17 @@ pub(super) fn measure(
     echoes.client.come(connections)?;
     echoes.go_on(WARM_UP)?;
     echoes.restart();
-    let before_s = server.cpu_s();
+    let (before_s, own_before) = (server.cpu_s(), thread_cpu());
     let seconds = echoes.go_on(duration)?;
     let cpu_s = server.cpu_s() - before_s;
+    let own_s = thread_cpu().saturating_sub(own_before).as_secs_f64();
     let messages = echoes.ear.messages;
     let round = EchoRound {
         connections,
         size,
         messages_per_s: rate(messages, seconds),
         server_cpu_us_per_message: 1e6 / rate(messages.max(1), cpu_s),
+        generator_cpu_percent: 100.0 * own_s / seconds.max(1e-6),
         latency_us: Latency::from(&echoes.ear.latency_us),
         messages,
         wrong: echoes.ear.wrong,

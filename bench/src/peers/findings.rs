@@ -9,6 +9,7 @@
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
+use super::curve::{known_points, points};
 use crate::suite::model::{Better, Curve, Figure, Part, Verdict};
 
 /// A figure: where it stands in a round's report, and what it is for people.
@@ -95,6 +96,11 @@ pub(super) const OPEN: PartKind = PartKind {
     figures: &[
         higher("/coalesced_deliveries_per_s", "deliveries a second", "1/s"),
         lower(
+            "/open_cpu_us_per_delivery",
+            "server CPU a delivery at that rate",
+            "us",
+        ),
+        lower(
             "/open/generator_cpu_percent",
             "generator CPU at that rate",
             "%",
@@ -108,6 +114,10 @@ pub(super) const OPEN: PartKind = PartKind {
 
 /// Beyond this share of its core the generator may be what limits a rate, percent.
 const GENERATOR_CPU_PERCENT_MAX: f64 = 90.0;
+
+/// Below this share of its core, at the highest rate, it is not the server's own work that limits it,
+/// percent.
+const SERVER_CPU_PERCENT_MIN: f64 = 60.0;
 
 /// What one round of one benchmark brought for one server.
 pub(super) struct Round {
@@ -207,19 +217,27 @@ fn number(round: &Round, pointer: &str) -> Option<f64> {
 fn warnings(rounds: &[Round]) -> Vec<String> {
     let mut warnings = Vec::new();
     let is_busy = |round: &Round| {
-        let percent = number(round, "/open/generator_cpu_percent");
-        percent.is_some_and(|percent| percent > GENERATOR_CPU_PERCENT_MAX)
+        let percents = ["/generator_cpu_percent", "/open/generator_cpu_percent"];
+        let mut known = percents.iter().filter_map(|pointer| number(round, pointer));
+        known.any(|percent| percent > GENERATOR_CPU_PERCENT_MAX)
     };
     if rounds.iter().any(is_busy) {
         warnings.push("the generator used up its core: the server may do more".to_owned());
     }
-    let is_open = rounds[0].kind.name == OPEN.name;
-    if is_open
-        && rounds
-            .iter()
-            .any(|round| number(round, "/coalesced_deliveries_per_s").is_none())
-    {
+    let rate = |round: &Round| number(round, "/coalesced_deliveries_per_s");
+    if rounds[0].kind.name == OPEN.name && rounds.iter().any(|round| rate(round).is_none()) {
         warnings.push("in some rounds no rate that was tried was low enough".to_owned());
+    }
+    let percents = rounds.iter().filter_map(|round| {
+        let cpu_us = number(round, "/open_cpu_us_per_delivery")?;
+        Some(rate(round)? * cpu_us / 10_000.0)
+    });
+    let least = percents.fold(f64::INFINITY, f64::min);
+    if least < SERVER_CPU_PERCENT_MIN {
+        warnings.push(format!(
+            "the server used {least:.0} % of its core at that rate: somebody else had the rest, or \
+             it waited"
+        ));
     }
     warnings
 }
@@ -240,34 +258,6 @@ fn curve(of: (&str, &str), rounds: &[Round]) -> Option<Curve> {
         unit: "us".to_owned(),
         points,
     })
-}
-
-fn points(histogram: &Histogram<u64>) -> Vec<(f64, u64, u64)> {
-    const TICKS_PER_HALF_DISTANCE: u32 = 5;
-    let mut count = 0;
-    let steps = histogram.iter_quantiles(TICKS_PER_HALF_DISTANCE);
-    let point = |step: hdrhistogram::iterators::IterationValue<u64>| {
-        count += step.count_since_last_iteration();
-        (step.quantile_iterated_to(), step.value_iterated_to(), count)
-    };
-    steps.map(point).collect()
-}
-
-/// Those that a report without a histogram names.
-fn known_points(latency: &Value) -> Option<Vec<(f64, u64, u64)>> {
-    const KNOWN: [(&str, u64, f64); 4] = [
-        ("p50", 500, 0.5),
-        ("p99", 990, 0.99),
-        ("p999", 999, 0.999),
-        ("max", 1_000, 1.0),
-    ];
-    let count = latency["count"].as_u64()?;
-    let point = |(key, thousandths, quantile): (&str, u64, f64)| {
-        let counted = u128::from(count) * u128::from(thousandths) / 1_000;
-        let counted = u64::try_from(counted).unwrap_or(count);
-        Some((quantile, latency[key].as_u64()?, counted))
-    };
-    KNOWN.into_iter().map(point).collect()
 }
 
 #[cfg(test)]
@@ -314,6 +304,28 @@ mod tests {
             (1.0, 10, 200),
         ];
         assert_eq!(parts[0].latencies[0].points, middle);
+    }
+
+    #[test]
+    fn what_limits_a_rate_besides_the_server_is_said() {
+        let warned = |per_s: Value, cpu_us: f64, generator: f64| {
+            let open = json!({"generator_cpu_percent": generator});
+            let mut findings = Findings::default();
+            findings.add(Round {
+                kind: &OPEN,
+                report: json!({
+                    "coalesced_deliveries_per_s": per_s,
+                    "open_cpu_us_per_delivery": cpu_us,
+                    "open": open
+                }),
+                ..round("a", 0.0, 0, true)
+            });
+            findings.parts()[0].warnings.join("; ")
+        };
+        assert_eq!(warned(json!(1e6), 0.9, 50.0), "");
+        assert!(warned(json!(1e6), 0.3, 50.0).contains("used 30 % of its core"));
+        assert!(warned(json!(1e6), 0.9, 95.0).contains("generator used up"));
+        assert!(warned(Value::Null, 0.9, 50.0).contains("no rate"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::audience::{Audience, Said};
+use super::audience::{Audience, Outcome};
 use super::server::Server;
 use crate::error::BenchError;
 use crate::fanout::highest::{Highest, P99_US_MAX};
@@ -31,10 +31,13 @@ pub(super) struct OpenRound {
     /// Messages a second of that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) coalesced_messages_per_s: Option<u32>,
+    /// Processor time of the server's processes a delivery at that rate, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) open_cpu_us_per_delivery: Option<f64>,
     /// Due time to delivery at that rate.
     pub(super) delivery_latency_us: Latency,
     /// Everything about that rate.
-    pub(super) open: Option<Said>,
+    pub(super) open: Option<Outcome>,
     /// Each rate that was tried: messages a second, deliveries a second, p99 in microseconds.
     pub(super) probes: Vec<(u32, f64, u64)>,
     /// Delivered again, at any rate.
@@ -75,18 +78,18 @@ pub(super) fn measure(
     };
     let mut latency_us = latencies();
     while let Some(rate) = search.rate() {
-        let said = audience.open_loop(rate, probe)?;
-        let p99 = said.latency_us.p99;
-        let is_good = said.is_clean() && p99 < P99_US_MAX;
+        let outcome = audience.open_loop(rate, probe)?;
+        let p99 = outcome.latency_us.p99;
+        let is_good = outcome.is_clean() && p99 < P99_US_MAX;
         search.judge(is_good);
-        round.probes.push((rate, said.deliveries_per_s, p99));
-        round.duplicated += said.duplicated;
-        round.out_of_order += said.out_of_order;
-        round.wrong += said.wrong;
-        round.dropped += said.dropped;
+        round.probes.push((rate, outcome.deliveries_per_s, p99));
+        round.duplicated += outcome.duplicated;
+        round.out_of_order += outcome.out_of_order;
+        round.wrong += outcome.wrong;
+        round.dropped += outcome.dropped;
         if is_good {
             latency_us.clone_from(audience.latency_us());
-            round.best(rate, said);
+            round.best(rate, outcome);
         } else {
             audience.stay(REST)?;
             audience.come_back()?;
@@ -96,10 +99,11 @@ pub(super) fn measure(
 }
 
 impl OpenRound {
-    fn best(&mut self, rate: u32, said: Said) {
-        self.coalesced_deliveries_per_s = Some(said.deliveries_per_s);
+    fn best(&mut self, rate: u32, outcome: Outcome) {
+        self.coalesced_deliveries_per_s = Some(outcome.deliveries_per_s);
         self.coalesced_messages_per_s = Some(rate);
-        self.delivery_latency_us = said.latency_us;
-        self.open = Some(said);
+        self.open_cpu_us_per_delivery = Some(outcome.server_cpu_us_per_delivery);
+        self.delivery_latency_us = outcome.latency_us;
+        self.open = Some(outcome);
     }
 }

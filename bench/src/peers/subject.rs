@@ -8,6 +8,10 @@
 use clap::ValueEnum;
 
 use super::dialect::Dialect;
+use super::recipes::{
+    MOSQUITTO, NATS, NODE_WS, NODE_WS_REDIS, THRONG, THRONG_ECHO, THRONG_OFF, TUNGSTENITE,
+    UWEBSOCKETS,
+};
 
 /// A server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -82,19 +86,6 @@ pub(super) struct Recipe {
     pub(super) install: &'static str,
 }
 
-const THRONG_CONFIG: (&str, &str) = ("throng.toml", include_str!("../../../perf/bench.toml"));
-const THRONG_SERVE: &[&str] = &[
-    "serve",
-    "--config",
-    "{data}/throng.toml",
-    "--data",
-    "{data}/store",
-    "--shards",
-    "1",
-    "--listen",
-    "127.0.0.1:{port}",
-];
-
 impl Subject {
     /// All of them, in the order in which they take turns.
     pub(super) const fn all() -> &'static [Self] {
@@ -159,136 +150,6 @@ impl Benchmark {
         &[Self::Idle, Self::Echo, Self::FanoutClosed, Self::FanoutOpen]
     }
 }
-
-const fn program(
-    origin: Origin,
-    name: &'static str,
-    arguments: &'static [&'static str],
-) -> Program {
-    Program {
-        origin,
-        name,
-        arguments,
-        settings: &[],
-        port: "{port}",
-        version: Some("--version"),
-    }
-}
-
-const THRONG: Recipe = Recipe {
-    programs: &[program(Origin::Throng, "throng", THRONG_SERVE)],
-    config: Some(THRONG_CONFIG),
-    packages: &[],
-    install: "make build",
-};
-
-const THRONG_ECHO: Recipe = Recipe {
-    programs: &[program(
-        Origin::Throng,
-        "throng",
-        &["echo", "--shards", "1", "--listen", "127.0.0.1:{port}"],
-    )],
-    config: None,
-    ..THRONG
-};
-
-const THRONG_OFF: Recipe = Recipe {
-    programs: &[Program {
-        settings: &[("THRONG_DURABILITY", "off")],
-        ..program(Origin::Throng, "throng", THRONG_SERVE)
-    }],
-    ..THRONG
-};
-
-const NATS: Recipe = Recipe {
-    programs: &[program(
-        Origin::Installed,
-        "nats-server",
-        &["--config", "{data}/nats.conf"],
-    )],
-    config: Some(("nats.conf", include_str!("../../peers/nats.conf"))),
-    packages: &[],
-    install: "apt-get install nats-server",
-};
-
-const MOSQUITTO: Recipe = Recipe {
-    programs: &[Program {
-        version: Some("-h"),
-        ..program(
-            Origin::Installed,
-            "mosquitto",
-            &["-c", "{data}/mosquitto.conf"],
-        )
-    }],
-    config: Some(("mosquitto.conf", include_str!("../../peers/mosquitto.conf"))),
-    packages: &[],
-    install: "apt-get install mosquitto",
-};
-
-const UWEBSOCKETS: Recipe = Recipe {
-    programs: &[program(
-        Origin::Installed,
-        "node",
-        &["{peers}/uwebsockets/server.js", "{port}"],
-    )],
-    config: None,
-    packages: &["uwebsockets/node_modules/uWebSockets.js"],
-    install: "cd bench/peers/uwebsockets && npm install",
-};
-
-const NODE_WS: Recipe = Recipe {
-    programs: &[program(
-        Origin::Installed,
-        "node",
-        &["{peers}/node-ws/server.js", "{port}"],
-    )],
-    config: None,
-    packages: &[
-        "node-ws/node_modules/ws",
-        "node-ws/node_modules/bufferutil",
-        "node-ws/node_modules/ioredis",
-    ],
-    install: "cd bench/peers/node-ws && npm ci",
-};
-
-const NODE_WS_REDIS: Recipe = Recipe {
-    programs: &[
-        Program {
-            port: "{second}",
-            ..program(
-                Origin::Installed,
-                "redis-server",
-                &[
-                    "--bind",
-                    "127.0.0.1",
-                    "--port",
-                    "{second}",
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                ],
-            )
-        },
-        program(
-            Origin::Installed,
-            "node",
-            &["{peers}/node-ws/server.js", "{port}", "{second}"],
-        ),
-    ],
-    install: "apt-get install redis-server, and cd bench/peers/node-ws && npm ci",
-    ..NODE_WS
-};
-
-const TUNGSTENITE: Recipe = Recipe {
-    programs: &[Program {
-        version: None,
-        ..program(Origin::Beside, "peer-tokio-tungstenite", &["{port}"])
-    }],
-    config: None,
-    packages: &[],
-    install: "make build",
-};
 
 impl Recipe {
     /// For people: command lines with their settings, and the configuration without its comments.

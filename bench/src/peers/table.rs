@@ -12,7 +12,7 @@ use super::findings::{CLOSED, CONNECT, ECHO, IDLE, OPEN};
 use crate::suite::model::{Figure, SuiteReport, Verdict};
 
 /// Columns: the part, the figure's key, the head, digits behind the point.
-const COLUMNS: [(&str, &str, &str, usize); 7] = [
+const COLUMNS: [(&str, &str, &str, usize); 8] = [
     (IDLE.name, "user_bytes_per_connection", "idle B", 0),
     (CONNECT.name, "handshakes_per_s", "connect/s", 0),
     (ECHO.name, "messages_per_s", "echo/s", 0),
@@ -20,6 +20,7 @@ const COLUMNS: [(&str, &str, &str, usize); 7] = [
     (CLOSED.name, "deliveries_per_s", "closed/s", 0),
     (CLOSED.name, "server_cpu_us_per_delivery", "CPU us", 2),
     (OPEN.name, "coalesced_deliveries_per_s", "open/s", 0),
+    (OPEN.name, "open_cpu_us_per_delivery", "CPU us", 2),
 ];
 
 /// A report that prints itself as a table.
@@ -102,7 +103,7 @@ mod tests {
             .find(|line| line.starts_with("a-server"))
             .unwrap();
         let cells: Vec<&str> = row.split_whitespace().skip(1).collect();
-        assert_eq!(cells, ["-", "-", "1234", "-", "-", "-", "-"]);
+        assert_eq!(cells, ["-", "-", "1234", "-", "-", "-", "-", "-"]);
         assert!(text.contains("BROKEN: echo of a-server"), "{text}");
         assert!(text.contains("skipped: another: not there"), "{text}");
     }

@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use super::client::UNDER_WAY_MAX;
 use super::error::PeersError;
+use super::places::Places;
 use super::scale::Sizes;
-use super::server::{Places, Server, finish};
+use super::server::{Server, finish};
 use super::subject::Benchmark;
 use crate::error::BenchError;
 use crate::files;
