@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use throng_protocol::GuildId;
 
 use crate::corpus::CorpusError;
+use crate::peers::PeersError;
 use crate::rest::RestError;
 use crate::schedule::MESSAGES_MAX;
 use crate::store::StoreBenchError;
@@ -31,6 +32,9 @@ pub enum BenchError {
     /// Stores cannot be compared.
     #[error(transparent)]
     Store(#[from] StoreBenchError),
+    /// Another server cannot be measured.
+    #[error(transparent)]
+    Peers(#[from] PeersError),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {

@@ -4,7 +4,7 @@
 //! It meets the server over a socket, like any client: it depends on the wire types and the store
 //! and never on the server. Pure parts know no socket, clock or file; the edges are `chat`,
 //! `setup`, `rest`, `worker`, `socket`, `files`, `store`, `clock`, `memory`, `loopback`, `soak`,
-//! `echo`, `fanout::bare`, and of `swarm` what holds rings, addresses and tokens.
+//! `echo`, `fanout::bare`, `peers::places`, `peers::server`, and of `swarm` what holds rings, addresses and tokens.
 //!
 //! Invariants: in an open loop, load follows the plan, never the server's pace, and latencies count
 //! from the intended send time; a closed loop (`echo`, `fanout --closed`) is called one, and its
@@ -30,6 +30,7 @@ pub mod loopback;
 pub mod machine;
 pub mod memory;
 pub mod oracle;
+pub mod peers;
 pub mod plan;
 pub mod progress;
 pub mod reading;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use throng_bench::{
-    chat, compare, connect, echo, fanout, idle, reading, soak, store, storm, suite,
+    chat, compare, connect, echo, fanout, idle, peers, reading, soak, store, storm, suite,
 };
 
 #[derive(Parser)]
@@ -40,6 +40,7 @@ enum Command {
     RawEcho(echo::raw::RawEchoArgs),
     Store(store::StoreArgs),
     Suite(suite::SuiteArgs),
+    Peers(peers::PeersArgs),
     #[command(hide = true)]
     StoreEngine(store::EngineArgs),
 }
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(&args),
         Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),
+        Command::Peers(args) => peers::run(&args),
         Command::StoreEngine(args) => store::serve(&args),
     }
 }

@@ -1,28 +1,20 @@
 //! The search for the highest rate at which deliveries still come in time.
 //!
-//! It judges by the generator's clock: a message is due by the plan.
+//! It judges by the generator's clock: a message is due by the plan. `highest` says what is tried.
 //!
 //! Invariants: a rate counts only if every message reached all; between two probes all clients
 //! are live again.
 
 use std::time::Duration;
 
+use super::highest::{Highest, P99_US_MAX};
 use super::{FanoutArgs, FanoutReport, is_good};
 use crate::error::BenchError;
+use crate::memory::ProcessUse;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::hold;
 use crate::swarm::links::Link;
 use crate::swarm::speech::{Speech, Spoken, speak};
-
-/// 99 % of the deliveries come within this, microseconds.
-pub(super) const P99_US_MAX: u64 = 100_000;
-/// Deliveries a second where the search begins.
-const FIRST_DELIVERIES_PER_S: u32 = 50_000;
-/// Each rate is this much above the last until one is too high: 3 / 2.
-const STEP: (u32, u32) = (3, 2);
-const STEPS_MAX: u32 = 20;
-/// Halvings between the last good rate and the first bad one.
-const HALVINGS: u32 = 4;
 
 /// Looks for the highest rate.
 pub(super) fn search(
@@ -31,26 +23,9 @@ pub(super) fn search(
     channel: u128,
     report: &mut FanoutReport,
 ) -> Result<(), BenchError> {
-    let mut good = 0;
-    let mut next = (FIRST_DELIVERIES_PER_S / args.subscribers).max(1);
-    for _ in 0..STEPS_MAX {
-        if !probe(args, crowd, channel, report, next)? {
-            break;
-        }
-        good = next;
-        next = (next * STEP.0 / STEP.1).max(next + 1);
-    }
-    let mut bad = next;
-    for _ in 0..HALVINGS {
-        let middle = good.midpoint(bad);
-        if middle == good || middle == 0 {
-            break;
-        }
-        if probe(args, crowd, channel, report, middle)? {
-            good = middle;
-        } else {
-            bad = middle;
-        }
+    let mut search = Highest::new(args.subscribers);
+    while let Some(rate) = search.rate() {
+        search.judge(probe(args, crowd, channel, report, rate)?);
     }
     Ok(())
 }
@@ -67,7 +42,10 @@ fn probe(
         duration: args.probe,
         size: usize::from(args.size),
     };
+    let server = || args.swarm.pid.and_then(ProcessUse::of);
+    let before = server();
     let spoken = speak(crowd, speech, |_, _| (Link(0), channel))?;
+    let after = server();
     let is_good = is_good(&spoken);
     let p99 = spoken.delivery_latency_us.p99;
     eprintln!(
@@ -77,6 +55,7 @@ fn probe(
     );
     report.probed(rate, &spoken);
     if is_good {
+        report.cpu(before, after, &spoken);
         report.best(rate, spoken);
     } else {
         // Whoever was too slow comes back.

@@ -64,7 +64,7 @@ pub struct FanoutReport {
     /// Closed loop, with --pid: processor time of the server a delivery, microseconds, median of the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_cpu_us_per_delivery: Option<f64>,
-    /// Open loop at one rate, with --pid: the same.
+    /// Open loop at the best rate, or at the one that was asked for, with --pid: the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_cpu_us_per_delivery: Option<f64>,
     /// Closed loop: processor time of the generator in the server's rounds, percent of one core, median.

@@ -197,7 +197,10 @@ const fn buffers(rings: u32) -> BufferSizes {
 }
 
 /// Raises the limit of open files; says how many sockets a ring may hold.
-fn places_allowed() -> Result<u32, BenchError> {
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn places_allowed() -> Result<u32, BenchError> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
