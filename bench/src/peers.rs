@@ -35,13 +35,16 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, utc_now};
 use crate::error::BenchError;
-use crate::files;
+use crate::machine::Watched;
+use crate::suite::exports::Exports;
 use crate::suite::model::{SUITE_VERSION, SuiteReport, Verdict};
+use crate::suite::{REVISION, ended_by_signal};
 use crate::swarm::options::{pin, places_allowed};
 pub use error::PeersError;
 use findings::Findings;
@@ -55,7 +58,7 @@ use subject::{Benchmark, Subject};
     after_help = "bench/peers/README.md says what the servers are and how to install them; \
     bench/peers/install.sh does it. They listen on loopback, and end with their benchmark.\n\nExit \
     status: 0 when every message that was due came once and in order, 1 when not, 2 when a server \
-    that is installed could not be measured, or none is."
+    that is installed could not be measured, or none is, 130 after Ctrl-C, with what was measured by then."
 )]
 pub struct PeersArgs {
     /// Measure only this: a server, or a benchmark; may be given several times.
@@ -67,9 +70,8 @@ pub struct PeersArgs {
     /// How much is measured.
     #[arg(long, value_enum, default_value_t = Scale::Standard)]
     scale: Scale,
-    /// Where to write the report as JSON.
-    #[arg(long)]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    exports: Exports,
     /// The core of servers [default: 1, where there are two].
     #[arg(long)]
     server_core: Option<usize>,
@@ -119,11 +121,17 @@ pub fn run(args: &PeersArgs) -> ExitCode {
                 .parts
                 .iter()
                 .all(|part| part.verdict == Verdict::Kept);
-            let status = files::conclude(&table::Table(&report), args.json.as_deref(), is_kept);
-            if is_kept && failures > 0 {
+            print!("{}", table::Table(&report));
+            if let Err(error) = args.exports.write(&report) {
+                eprintln!("throng-bench: {error}");
                 return ExitCode::from(2);
             }
-            status
+            match (is_kept, report.complete, failures) {
+                (false, ..) => ExitCode::from(1),
+                (true, false, 0) => ExitCode::from(130),
+                (true, _, 1..) => ExitCode::from(2),
+                (true, true, 0) => ExitCode::SUCCESS,
+            }
         }
         Err(error) => {
             eprintln!("throng-bench: {error}");
@@ -140,6 +148,8 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
         version: SUITE_VERSION,
         tool: "throng-bench peers".to_owned(),
         scale: args.scale.name().to_owned(),
+        revision: REVISION.to_owned(),
+        started: utc_now(),
         warnings: WARNINGS.map(str::to_owned).to_vec(),
         ..SuiteReport::default()
     };
@@ -155,10 +165,16 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
     if let Some(core) = run.core {
         pin(core)?;
     }
+    let ended = ended_by_signal()?;
+    let temporary = std::env::temp_dir();
+    let watched = Watched::begin(args.data.as_deref().unwrap_or(&temporary));
     let mut findings = Findings::default();
     let mut failures = 0;
-    for round in 1..=args.rounds.unwrap_or(run.sizes.rounds) {
+    'rounds: for round in 1..=args.rounds.unwrap_or(run.sizes.rounds) {
         for (benchmark, subject) in run.turns() {
+            if ended.load(Ordering::Relaxed) {
+                break 'rounds;
+            }
             if !run.subjects.contains(&subject) {
                 continue;
             }
@@ -179,7 +195,10 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
         }
     }
     report.parts = findings.parts();
-    report.complete = failures == 0;
+    report.complete = failures == 0 && !ended.load(Ordering::Relaxed);
+    report.machine = watched.end();
+    report.machine.cores_used = run.cores_used();
+    report.warnings.extend(report.machine.warnings());
     report.took_s = clock.seconds();
     Ok((report, failures))
 }

@@ -9,7 +9,7 @@
 
 mod child;
 pub mod compare;
-mod exports;
+pub(crate) mod exports;
 pub mod figures;
 pub mod html;
 mod label;
@@ -36,6 +36,9 @@ use exports::Exports;
 use model::{Part, SUITE_VERSION, SuiteReport, Verdict};
 use plan::{ServerKind, Step};
 use server::{Cores, Server};
+
+/// The git revision of this program.
+pub(crate) const REVISION: &str = env!("BENCH_REVISION");
 
 /// Runs every benchmark, several times in turn, and puts all of it into one report.
 #[derive(Args, Debug)]
@@ -140,7 +143,7 @@ fn measure(args: &SuiteArgs) -> Result<SuiteReport, BenchError> {
         version: SUITE_VERSION,
         tool: "throng-bench suite".to_owned(),
         scale: args.scale.to_string(),
-        revision: env!("BENCH_REVISION").to_owned(),
+        revision: REVISION.to_owned(),
         started,
         took_s: clock.seconds(),
         complete,

@@ -103,7 +103,7 @@ impl OpenRound {
         self.coalesced_deliveries_per_s = Some(outcome.deliveries_per_s);
         self.coalesced_messages_per_s = Some(rate);
         self.open_cpu_us_per_delivery = Some(outcome.server_cpu_us_per_delivery);
-        self.delivery_latency_us = outcome.latency_us;
+        self.delivery_latency_us = outcome.latency_us.clone();
         self.open = Some(outcome);
     }
 }

@@ -87,6 +87,14 @@ impl Run {
         format!("{} of {}", benchmark_name(benchmark), subject.name())
     }
 
+    /// Which core is whose.
+    pub(super) fn cores_used(&self) -> String {
+        let name =
+            |core: Option<usize>| core.map_or("any core".to_owned(), |n| format!("core {n}"));
+        let (servers, own) = (name(self.places.server_core), name(self.core));
+        format!("servers on {servers}, the generator on {own}")
+    }
+
     /// One round: each benchmark of each server.
     pub(super) fn turns(&self) -> Vec<(Benchmark, Subject)> {
         let mut turns = Vec::new();

@@ -16,7 +16,7 @@ use crate::files;
 
 /// What to write, and where.
 #[derive(Args, Clone, Default, Debug)]
-pub(super) struct Exports {
+pub(crate) struct Exports {
     /// Where to write the report as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -33,7 +33,7 @@ impl Exports {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub(super) fn write(&self, report: &SuiteReport) -> Result<(), BenchError> {
+    pub(crate) fn write(&self, report: &SuiteReport) -> Result<(), BenchError> {
         if let Some(path) = &self.json {
             files::write_json(path, report)?;
         }
