@@ -2,8 +2,9 @@
 //!
 //! It tries nothing: it is told whether a rate held.
 //!
-//! Invariants: rates rise by a half until one is too high, then four halvings follow; every server
-//! is searched in the same way, from the same number of deliveries a second.
+//! Invariants: rates rise by a half until one is too high, then four halvings follow; a rate is too
+//! high when it did not hold twice in a row, since a machine may stumble once; every server is
+//! searched in the same way, from the same number of deliveries a second.
 
 /// 99 % of the deliveries come within this, microseconds.
 pub(crate) const P99_US_MAX: u64 = 100_000;
@@ -24,6 +25,8 @@ pub(crate) struct Highest {
     next: u32,
     /// Steps, or halvings once a rate was too high.
     left: u32,
+    /// What is tried has failed once.
+    is_doubtful: bool,
 }
 
 impl Highest {
@@ -34,6 +37,7 @@ impl Highest {
             bad: None,
             next: (FIRST_DELIVERIES_PER_S / subscribers.max(1)).max(1),
             left: STEPS_MAX,
+            is_doubtful: false,
         }
     }
 
@@ -45,8 +49,12 @@ impl Highest {
         Some(self.next)
     }
 
-    /// The rate held, or was too high.
+    /// The rate held, or did not.
     pub(crate) fn judge(&mut self, is_good: bool) {
+        self.is_doubtful = !is_good && !self.is_doubtful;
+        if self.is_doubtful {
+            return;
+        }
         match self.bad {
             None if !is_good => self.left = HALVINGS,
             _ => self.left -= 1,
@@ -78,10 +86,26 @@ mod tests {
             }
             assert_eq!(tried, expected, "limit {limit}");
         };
-        check(1_000, 100, &[50, 75, 112, 93, 102, 97, 99]);
-        check(1_000, 0, &[50, 25, 12, 6, 3]);
-        check(100_000, 2, &[1, 2, 3]);
-        check(100_000, 0, &[1]);
+        check(1_000, 100, &[50, 75, 112, 112, 93, 102, 102, 97, 99]);
+        check(1_000, 0, &[50, 50, 25, 25, 12, 12, 6, 6, 3, 3]);
+        check(100_000, 2, &[1, 2, 3, 3]);
+        check(100_000, 0, &[1, 1]);
+    }
+
+    #[test]
+    fn one_stumble_is_forgiven() {
+        let mut search = Highest::new(1_000);
+        for (tried, is_good) in [
+            (50, false),
+            (50, true),
+            (75, false),
+            (75, false),
+            (62, true),
+        ] {
+            assert_eq!(search.rate(), Some(tried));
+            search.judge(is_good);
+        }
+        assert_eq!(search.rate(), Some(68));
     }
 
     #[test]
