@@ -12,7 +12,7 @@ source "$(dirname "$0")/server.sh"
 
 out=${1:?usage: flame.sh OUT}
 SAMPLED_S=${SAMPLED_S:-8}
-FREQUENCY=${FREQUENCY:-499}
+FREQUENCY=${FREQUENCY:-199}
 
 command -v perf >/dev/null || fail "perf is needed (Debian: linux-perf)"
 for tool in inferno-collapse-perf inferno-flamegraph; do
@@ -29,23 +29,21 @@ flame() {
     "$BENCH" "$@" >"$scratch/$name.txt" 2>&1 &
     bench_pid=$!
     sleep 4 # connections and warm-up
-    perf record -q -F "$FREQUENCY" -g --call-graph dwarf,16384 -p "$server_pid" -o "$scratch/perf.data" \
+    perf record -q -F "$FREQUENCY" -g --call-graph dwarf,8192 -p "$server_pid" -o "$scratch/perf.data" \
         -- sleep "$SAMPLED_S" || fail "perf cannot sample here"
     wait "$bench_pid" || fail "$name: the load ended with $?: $(tail -1 "$scratch/$name.txt")"
     bench_pid=
     perf script -i "$scratch/perf.data" 2>/dev/null | inferno-collapse-perf >"$scratch/$name.folded"
     inferno-flamegraph --title "$title" <"$scratch/$name.folded" >"$out/$name.svg"
-    echo "$out/$name.svg: $(awk '{ n += $NF } END { print n }' "$scratch/$name.folded") samples"
+    echo "$out/$name.svg: $(awk '{ n += $NF } END { printf "%.1f", n / 1e9 }' "$scratch/$name.folded") s of processor time"
 }
 
-# serve ACCOUNTS [VARIABLE=VALUE...]: a new server of one shard on core 1.
+# serve ACCOUNTS: a new server of one shard on core 1.
 serve() {
     local accounts=$1
-    shift
     rm -rf "$scratch/data" && mkdir "$scratch/data"
     "$SERVER" admin seed-users --data "$scratch/data" --count "$accounts" --everyone lobby --circles 4 \
         --out "$scratch/tokens" >/dev/null
-    for setting in "$@"; do export "${setting?}"; done
     address=127.0.0.1:0
     start_server "$scratch" serve --config "$perf/bench.toml" --data "$scratch/data" --shards 1
     taskset -acp 1 "$server_pid" >/dev/null
@@ -60,14 +58,13 @@ flame echo "echo: 1,000 connections, 64 B" \
 stop_server
 
 serve 1008
-flame fanout "fan-out: 1,000 subscribers, 2,000 messages/s, synced" \
-    fanout "${target[@]}" --subscribers 1000 --rate 2000 --duration "$((SAMPLED_S + 5))s" --core 0
+flame fanout "fan-out: 1,000 subscribers, 500 messages/s, synced" \
+    fanout "${target[@]}" --subscribers 1000 --rate 500 --duration "$((SAMPLED_S + 5))s" --core 0
 stop_server
 
-serve 200
-flame messages "messages: 10,000/s to four subscribers each, synced" \
-    idle "${target[@]}" --connections 200 --duration 1s --no-calibration --warm-up 1 --then-rate 10000 \
-    --then-duration "$((SAMPLED_S + 6))s"
+serve 24
+flame messages "messages: 10,000/s to four subscribers, synced" \
+    fanout "${target[@]}" --subscribers 4 --rate 10000 --duration "$((SAMPLED_S + 5))s" --core 0
 stop_server
 
 serve 64
