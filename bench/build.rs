@@ -1,10 +1,13 @@
 //! Which revision this is, for reports: `BENCH_REVISION`.
 //!
+//! `-dirty` is looked up when the bench itself changes: other programs' changes are not its own.
+//!
 //! Without a repository, or without git, it is `unknown`.
 
 use std::process::Command;
 
 fn main() {
+    println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=../.git/HEAD");
     println!("cargo::rerun-if-changed=../.git/logs/HEAD");
     let revision =

@@ -29,7 +29,7 @@ flame() {
     "$BENCH" "$@" >"$scratch/$name.txt" 2>&1 &
     bench_pid=$!
     sleep 4 # connections and warm-up
-    perf record -q -F "$FREQUENCY" -g --call-graph dwarf,8192 -p "$server_pid" -o "$scratch/perf.data" \
+    perf record -q -e cpu-clock -F "$FREQUENCY" -g --call-graph dwarf,8192 -p "$server_pid" -o "$scratch/perf.data" \
         -- sleep "$SAMPLED_S" || fail "perf cannot sample here"
     wait "$bench_pid" || fail "$name: the load ended with $?: $(tail -1 "$scratch/$name.txt")"
     bench_pid=

@@ -45,6 +45,22 @@ file_of() { echo "$root/proc/sys/${1//.//}"; }
 # current FILE: the numbers that a file holds, apart by one blank.
 current() { tr -s '[:space:]' ' ' <"$1" | sed 's/ $//'; }
 
+# same ONE OTHER: whether two values mean the same; the kernel writes masks with zeros in front and
+# commas in between.
+same() { [[ $(plain "$1") == "$(plain "$2")" ]]; }
+plain() { tr -d ',' <<<"$1" | sed -E 's/(^| )0+([0-9a-f])/\1\2/g'; }
+
+# all_cores: the mask of all cores, in groups of 32.
+all_cores() {
+    local cores rest mask
+    cores=$(grep -c '^processor' "$root/proc/cpuinfo")
+    rest=$((cores % 32))
+    mask=$(printf '%x' $(((1 << rest) - 1)))
+    ((rest > 0)) || mask=
+    for ((; cores >= 32; cores -= 32)); do mask="${mask:+$mask,}ffffffff"; done
+    echo "$mask"
+}
+
 # larger NOW WANTED: number by number the larger one.
 larger() {
     local now=($1) wanted=($2) result=()
@@ -72,10 +88,8 @@ each() {
 
 # Receive packet steering: interrupts of a card with fewer queues than cores are shared by all cores.
 each_queue() {
-    local queue cores mask
-    cores=$(grep -c '^processor' "$root/proc/cpuinfo")
-    mask=$(printf '%x' $(((1 << (cores < 32 ? cores : 32)) - 1)))
-    [[ -d $root/sys/class/net/$interface ]] || fail "there is no interface $interface"
+    local queue mask
+    mask=$(all_cores)
     for queue in "$root/sys/class/net/$interface"/queues/rx-*/rps_cpus; do
         [[ -e $queue ]] || continue
         "$1" "$interface ${queue#"$root"/sys/class/net/"$interface"/queues/}" "$queue" \
@@ -84,7 +98,7 @@ each_queue() {
 }
 
 show_one() {
-    if [[ $3 == "$4" ]]; then
+    if same "$3" "$4"; then
         echo "  $1 = $3 (stays)"
     else
         echo "  $1 = $3 -> $4: $5"
@@ -92,7 +106,7 @@ show_one() {
 }
 
 apply_one() {
-    [[ $3 != "$4" ]] || return 0
+    ! same "$3" "$4" || return 0
     # The old value first, and on disk: a change that nobody remembers cannot be undone.
     printf '%s|%s|%s\n' "$2" "$3" "$4" >>"$state"
     sync "$state"
@@ -115,10 +129,14 @@ undo() {
     [[ -e $state ]] || fail "nothing was applied ($state is not there)"
     local file before set now
     while IFS='|' read -r file before set; do
-        now=$(current "$file")
-        if [[ $now == "$before" ]]; then
+        if [[ ! -e $file ]]; then
+            echo "  $file: has gone; nothing to undo"
             continue
-        elif [[ $now != "$set" ]]; then
+        fi
+        now=$(current "$file")
+        if same "$now" "$before"; then
+            continue
+        elif ! same "$now" "$set"; then
             echo "  $file: somebody has made it $now meanwhile; left alone (it was $before)"
         elif echo "$before" >"$file" 2>/dev/null; then
             echo "  $file: $set -> $before"
@@ -137,6 +155,7 @@ while (($# > 0)); do
     *) usage ;;
     esac
 done
+[[ -z $interface || -d $root/sys/class/net/$interface ]] || fail "there is no interface $interface"
 case $command in
 show) each show_one ;;
 apply) apply ;;

@@ -41,8 +41,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Args, Debug)]
 #[command(
     after_help = "The users need as many channels as --subscriptions says: `throng admin seed-users \
-    --everyone NAME --circles 4` gives five.\n\nExit status: 0 when every session came, 1 when not, 2 \
-    when the run could not be made."
+    --everyone NAME --circles 4` gives five.\n\nExit status: 0 when every session came at its first attempt and \
+    stayed, 1 when one did not, 2 when the run could not be made or somebody never came."
 )]
 pub struct ConnectArgs {
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub struct ConnectArgs {
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     connections: u32,
     /// Connections due per second [default: as many as --under-way lets begin].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, conflicts_with = "under_way", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Rounds are begun for so long; there is at least one.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]

@@ -216,8 +216,18 @@ fn file_system(mounts: &str, folder: &Path) -> String {
         folder.starts_with(at).then_some((at.len(), kind, device))
     });
     fits.max().map_or_else(String::new, |(_, kind, device)| {
-        format!("{kind} on {device}")
+        format!("{kind} on {}", device_class(device))
     })
+}
+
+/// What kind of device it is: its name where that says nothing about hosts or users.
+fn device_class(device: &str) -> &str {
+    match device.strip_prefix("/dev/") {
+        Some(name) if !name.contains('/') => device,
+        Some(_) => "a mapped device",
+        None if device.contains(['/', ':']) => "a remote folder",
+        None => device,
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +239,13 @@ mod tests {
         let mounts = "/dev/a / ext4 rw 0 0\nproc /proc proc rw 0 0\n/dev/b /home xfs rw 0 0\n";
         assert_eq!(file_system(mounts, Path::new("/proc")), "proc on proc");
         assert_eq!(file_system(mounts, Path::new("/")), "ext4 on /dev/a");
+        assert_eq!(device_class("fileserver:/home/anna"), "a remote folder");
+        assert_eq!(device_class("//host/share"), "a remote folder");
+        assert_eq!(
+            device_class("/dev/mapper/annas--box-root"),
+            "a mapped device"
+        );
+        assert_eq!(device_class("overlay"), "overlay");
     }
 
     #[test]

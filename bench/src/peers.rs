@@ -29,7 +29,6 @@ mod numbers;
 mod open;
 mod throng;
 
-mod curve;
 mod findings;
 mod table;
 
@@ -185,6 +184,8 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
                         findings.add(found);
                     }
                 }
+                // Servers hear Ctrl-C, too.
+                Err(_) if ended.load(Ordering::Relaxed) => break 'rounds,
                 Err(error) => {
                     failures += 1;
                     let name = run.give_up(subject, benchmark, &error);

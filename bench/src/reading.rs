@@ -204,7 +204,14 @@ struct Book<'a> {
     channel: ChannelId,
     token: &'a str,
     newest: u64,
-    places: Vec<MessageId>,
+    places: Vec<Place>,
+}
+
+/// A message behind which older ones are.
+#[derive(Clone, Copy)]
+struct Place {
+    id: MessageId,
+    seq: u64,
 }
 
 #[derive(Deserialize)]
@@ -250,47 +257,52 @@ fn books<'a>(
     Ok(books.into_values().collect())
 }
 
-impl<'a> Book<'a> {
-    fn page(
-        &self,
-        rest: &Rest,
-        limit: u16,
-        before: Option<MessageId>,
-    ) -> Result<Vec<Message>, crate::rest::RestError> {
-        let before = before.map_or_else(String::new, |id| format!("&before={id}"));
-        let path = format!(
+impl Book<'_> {
+    fn page(&self, limit: u16, before: Option<Place>) -> Call {
+        let before = before.map_or_else(String::new, |place| format!("&before={}", place.id));
+        Call::get(format!(
             "/api/channels/{}/messages?limit={limit}{before}",
             self.channel
-        );
-        let page: Page = rest.call(Call::get(path), Some(self.token), None)?;
-        Ok(page.messages)
+        ))
     }
 
     /// Notes the newest message and where older pages may begin.
     fn leaf_through(&mut self, rest: &Rest, limit: u16) -> Result<(), BenchError> {
         let mut before = None;
         while self.places.len() < PLACES_MAX {
-            let page = self.page(rest, limit, before)?;
+            let page: Page = rest.call(self.page(limit, before), Some(self.token), None)?;
+            let page = page.messages;
             self.newest = self
                 .newest
                 .max(page.first().map_or(0, |message| message.seq.0));
             let Some(oldest) = page.last().filter(|message| message.seq.0 > 1) else {
                 break;
             };
-            before = Some(oldest.id);
-            self.places.push(oldest.id);
+            let place = Place {
+                id: oldest.id,
+                seq: oldest.seq.0,
+            };
+            before = Some(place);
+            self.places.push(place);
         }
         Ok(())
     }
 
-    /// Whether a page is whole: newest first, without a gap, as long as it may be.
-    fn is_whole(&self, page: &[Message], limit: u16, is_newest: bool) -> bool {
+    /// Whether a page is the one that was asked for, and whole: of this channel, newest first, without a
+    /// gap, as long as it may be, right behind the place or at the channel's end.
+    fn is_whole(&self, page: &[Message], limit: u16, behind: Option<Place>) -> bool {
         let follows =
             |pair: &[Message]| pair[0].seq.0 == pair[1].seq.0 + 1 && pair[0].id > pair[1].id;
         let is_full =
             page.len() == usize::from(limit) || page.last().is_some_and(|oldest| oldest.seq.0 == 1);
-        let is_current = !is_newest || page.first().is_some_and(|first| first.seq.0 >= self.newest);
-        is_full && is_current && page.windows(2).all(follows)
+        let begins = page.first().is_some_and(|first| match behind {
+            Some(place) => first.seq.0 + 1 == place.seq,
+            None => first.seq.0 >= self.newest,
+        });
+        let is_of_it = page
+            .iter()
+            .all(|message| message.channel_id == self.channel);
+        is_full && begins && is_of_it && page.windows(2).all(follows)
     }
 }
 
@@ -371,7 +383,7 @@ impl Found {
         let older = (!book.places.is_empty() && random.random_range(0..NEWEST_EVERY) > 0)
             .then(|| book.places[random.random_range(0..book.places.len())]);
         record(&mut self.late_us, clock.now_ns().saturating_sub(due_ns));
-        let read = book.page(rest, args.page, older);
+        let read: Result<Page, _> = rest.read_once(book.page(args.page, older), book.token);
         let took_ns = clock.now_ns().saturating_sub(due_ns);
         record(&mut self.all_us, took_ns);
         if older.is_none() {
@@ -379,13 +391,13 @@ impl Found {
         }
         self.ended_ns = clock.now_ns();
         match read {
-            Ok(page) => {
+            Ok(Page { messages: page }) => {
                 self.report.pages += 1;
                 self.report.messages += page.len() as u64;
-                let is_whole = book.is_whole(&page, args.page, older.is_none());
+                let is_whole = book.is_whole(&page, args.page, older);
                 self.report.wrong_pages += u64::from(!is_whole);
             }
-            Err(error) => *self.report.failed.entry(error.to_string()).or_default() += 1,
+            Err(error) => *self.report.failed.entry(error.kind()).or_default() += 1,
         }
     }
 
@@ -445,5 +457,71 @@ impl fmt::Display for ReadingReport {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_protocol::{Author, Rev, Seq, Timestamp, UserId};
+
+    use super::*;
+
+    const CHANNEL: ChannelId = ChannelId::from_u128(7);
+
+    fn message(seq: u64, channel_id: ChannelId) -> Message {
+        Message {
+            id: MessageId::from_u128(u128::from(seq)),
+            channel_id,
+            seq: Seq(seq),
+            rev: Rev(seq),
+            author: Author {
+                id: UserId::from_u128(1),
+                username: String::new(),
+            },
+            content: String::new(),
+            timestamp: Timestamp(0),
+            edited_at: None,
+            attachments: Vec::new(),
+            reactions: Vec::new(),
+            reply_to: None,
+            nonce: None,
+        }
+    }
+
+    /// Whether a page of these messages is whole, in a channel of 10 with pages of 3.
+    fn check(seqs: &[u64], behind: Option<u64>, expected: bool) {
+        let book = Book {
+            channel: CHANNEL,
+            token: "",
+            newest: 10,
+            places: Vec::new(),
+        };
+        let place = |seq| Place {
+            id: MessageId::from_u128(u128::from(seq)),
+            seq,
+        };
+        let page: Vec<Message> = seqs.iter().map(|&seq| message(seq, CHANNEL)).collect();
+        let found = book.is_whole(&page, 3, behind.map(place));
+        assert_eq!(found, expected, "{seqs:?} behind {behind:?}");
+        let astray: Vec<Message> = seqs
+            .iter()
+            .map(|&seq| message(seq, ChannelId::from_u128(8)))
+            .collect();
+        assert!(astray.is_empty() || !book.is_whole(&astray, 3, behind.map(place)));
+    }
+
+    #[test]
+    fn pages() {
+        check(&[10, 9, 8], None, true);
+        check(&[11, 10, 9], None, true);
+        check(&[9, 8, 7], None, false);
+        check(&[10, 9], None, false);
+        check(&[10, 8, 7], None, false);
+        check(&[8, 9, 10], None, false);
+        check(&[], None, false);
+        check(&[5, 4, 3], Some(6), true);
+        check(&[2, 1], Some(3), true);
+        check(&[5, 4, 3], Some(7), false);
+        check(&[10, 9, 8], Some(6), false);
     }
 }

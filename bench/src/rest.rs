@@ -66,6 +66,19 @@ pub enum RestError {
     },
 }
 
+impl RestError {
+    /// What went wrong, without what was asked for: few kinds, however many calls fail.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Unreachable { .. } => "no answer".to_owned(),
+            Self::Refused { status, code, .. } => format!("{status} {code}"),
+            Self::GaveUp { status, .. } => status.to_string(),
+            Self::BadAnswer { .. } => "an answer that cannot be read".to_owned(),
+        }
+    }
+}
+
 /// Method and path of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Call {
@@ -146,6 +159,37 @@ impl Rest {
             base: format!("http://{}", target.authority),
             has_warned: AtomicBool::new(false),
         }
+    }
+
+    /// Reads something once: a refusal is an answer, whatever the server says about coming back.
+    ///
+    /// # Errors
+    /// When there is no answer, or a refusal.
+    pub fn read_once<T: DeserializeOwned>(&self, call: Call, token: &str) -> Result<T, RestError> {
+        let answer = self.once(&call, Some(token), None);
+        let mut answer = answer.map_err(|source| RestError::Unreachable {
+            base: self.base.clone(),
+            call: call.clone(),
+            source: Box::new(source),
+        })?;
+        let status = answer.status().as_u16();
+        if !(200..300).contains(&status) {
+            let Refusal {
+                error: code,
+                message,
+            } = answer.body_mut().read_json().unwrap_or_default();
+            return Err(RestError::Refused {
+                call,
+                status,
+                code,
+                message,
+            });
+        }
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        body.read_json().map_err(|source| RestError::BadAnswer {
+            call,
+            source: Box::new(source),
+        })
     }
 
     /// Makes a call, with a bearer token and a JSON body if given, and reads its answer.

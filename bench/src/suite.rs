@@ -47,7 +47,8 @@ pub(crate) const REVISION: &str = env!("BENCH_REVISION");
     --server names another) and keeps their data in a temporary folder that it removes. `smoke` \
     takes some two minutes and shows that everything works, `standard` some twenty, `full` hours.\n\n\
     Exit status: 0 when everything ran and every promise was kept, 1 when one was broken, 2 when \
-    something could not be run, 130 after Ctrl-C, with a report of what was done by then."
+    something could not be run, 130 after Ctrl-C when nothing was broken by then; the report has what \
+    was done."
 )]
 pub struct SuiteArgs {
     /// How much is measured.
@@ -232,6 +233,7 @@ impl Stage<'_> {
             Ok(run) => {
                 part.verdict = worse(part.verdict, run.verdict);
                 part.rounds.extend(run.report);
+                part.warnings.extend(run.troubles);
                 if run.verdict != Verdict::Kept && !self.has_ended() {
                     part.warnings
                         .push(format!("a round ended with {}", run.status));
@@ -266,8 +268,12 @@ impl Stage<'_> {
         if step.is_pinned {
             args.extend(self.cores.generator_args(step.name));
         }
-        let run = child::run(&args, self.folder, &self.ended)?;
-        server.map_or(Ok(()), Server::stop)?;
+        let mut run = child::run(&args, self.folder, &self.ended)?;
+        // What the benchmark found stands, also where its server did not end well.
+        if let Some(Err(error)) = server.map(Server::stop) {
+            run.verdict = worse(run.verdict, Verdict::None);
+            run.troubles.push(error.to_string());
+        }
         Ok(run)
     }
 }

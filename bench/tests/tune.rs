@@ -115,6 +115,11 @@ fn what_is_applied_is_undone() {
     );
     assert_eq!(machine.get("sys/class/net/eth0/queues/rx-0/rps_cpus"), "f");
 
+    // As the kernel shows a mask.
+    machine.set(
+        "sys/class/net/eth0/queues/rx-0/rps_cpus",
+        "00000000,0000000f\n",
+    );
     let again = machine.run(&["apply"]);
     assert_eq!(
         again.status.code(),
@@ -139,6 +144,28 @@ fn what_somebody_else_has_set_since_is_theirs() {
     assert!(undone.contains("somebody has made it 1234"), "{undone}");
     assert_eq!(machine.get("proc/sys/net/core/somaxconn"), "1234");
     assert_eq!(machine.get("proc/sys/fs/nr_open"), "1048576");
+}
+
+#[test]
+fn an_interface_that_has_gone_holds_nothing_up() {
+    let machine = Machine::new();
+    machine.said(&["apply", "--interface", "eth0"]);
+    fs::remove_dir_all(machine.path("sys/class/net/eth0")).expect("it can go");
+    let undone = machine.said(&["undo"]);
+    assert!(undone.contains("has gone"), "{undone}");
+    assert_eq!(machine.get("proc/sys/net/core/somaxconn"), "4096");
+}
+
+#[test]
+fn masks_of_many_cores() {
+    for (cores, mask) in [(1, "1"), (32, "ffffffff"), (40, "ff,ffffffff")] {
+        let machine = Machine::new();
+        machine.set("proc/cpuinfo", &"processor\t: 0\n".repeat(cores));
+        machine.said(&["apply", "--interface", "eth0"]);
+        assert_eq!(machine.get("sys/class/net/eth0/queues/rx-0/rps_cpus"), mask);
+        machine.said(&["undo"]);
+        assert_eq!(machine.get("sys/class/net/eth0/queues/rx-0/rps_cpus"), "0");
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl SpareRequests {
     /// Keeps one that has been carried out.
     pub(crate) fn put_back(&mut self, mut request: Box<SendRequest>) {
         if self.0.len() < SPARES_MAX && request.body.content.capacity() <= SPARE_BYTES_MAX {
+            request.body.username.clear();
             request.body.content.clear();
             self.0.push(request);
         }
@@ -67,19 +68,19 @@ impl Shard {
         reply_to_message: Option<MessageId>,
         out: &mut Outbox,
     ) {
-        let Some(session) = self.sessions.get(conn) else {
+        let session = self.sessions.get(conn);
+        let Some(user) = session.and_then(|session| session.user()) else {
             return;
         };
-        let Some(user) = session.user() else {
-            return;
-        };
-        let mut request = self.spare_requests.take();
-        let mut body = std::mem::take(&mut request.body);
-        session.name().write_to(&mut body.username);
-        body.content.push_str(content);
         let Some(waiting) = self.open_send(conn, nonce) else {
             return self.error(conn, Refusal::UNAVAILABLE, Some(nonce), out);
         };
+        let mut request = self.spare_requests.take();
+        let mut body = std::mem::take(&mut request.body);
+        if let Some(session) = self.sessions.get(conn) {
+            session.name().write_to(&mut body.username);
+        }
+        body.content.push_str(content);
         *request = SendRequest {
             reply_to: self.reply_to(waiting),
             user,

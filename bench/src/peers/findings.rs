@@ -9,7 +9,7 @@
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
-use super::curve::{known_points, points};
+use crate::report::Latency;
 use crate::suite::model::{Better, Curve, Figure, Part, Verdict};
 
 /// A figure: where it stands in a round's report, and what it is for people.
@@ -250,8 +250,11 @@ fn curve(of: (&str, &str), rounds: &[Round]) -> Option<Curve> {
     sorted.sort_by(|a, b| median(a).total_cmp(&median(b)));
     let round = sorted[sorted.len() / 2];
     let points = match &round.latency_us {
-        Some(histogram) => points(histogram),
-        None => known_points(round.report.pointer(pointer)?)?,
+        Some(histogram) => Latency::from(histogram).curve,
+        None => {
+            let curve = round.report.pointer(pointer)?.get("curve")?;
+            serde_json::from_value(curve.clone()).ok()?
+        }
     };
     Some(Curve {
         title: title.to_owned(),
@@ -267,7 +270,7 @@ mod tests {
     use super::*;
 
     fn round(subject: &str, per_s: f64, p50: u64, is_clean: bool) -> Round {
-        let latency = json!({"count": 200, "p50": p50, "p99": 9, "p999": 9, "max": 10});
+        let latency = json!({"p50": p50, "curve": [[0.5, p50, 100], [1.0, 10, 200]]});
         Round {
             kind: &ECHO,
             subject: subject.to_owned(),
@@ -297,12 +300,7 @@ mod tests {
             (figures[0].min, figures[0].median, figures[0].max),
             (2.0, 3.0, 9.0)
         );
-        let middle = [
-            (0.5, 6, 100),
-            (0.99, 9, 198),
-            (0.999, 9, 199),
-            (1.0, 10, 200),
-        ];
+        let middle = [(0.5, 6, 100), (1.0, 10, 200)];
         assert_eq!(parts[0].latencies[0].points, middle);
     }
 

@@ -6,8 +6,6 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use super::findings::{CLOSED, CONNECT, ECHO, IDLE, OPEN};
 use crate::suite::model::{Figure, SuiteReport, Verdict};
 
@@ -24,8 +22,6 @@ const COLUMNS: [(&str, &str, &str, usize); 8] = [
 ];
 
 /// A report that prints itself as a table.
-#[derive(Serialize)]
-#[serde(transparent)]
 pub(super) struct Table<'a>(pub(super) &'a SuiteReport);
 
 impl fmt::Display for Table<'_> {

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::model::Verdict;
+use super::server::end_with_us;
 use crate::clock::pause;
 use crate::error::BenchError;
 use crate::files;
@@ -29,6 +30,8 @@ pub(super) struct Run {
     pub(super) status: ExitStatus,
     /// Its report, if it wrote one.
     pub(super) report: Option<Value>,
+    /// What went wrong around it.
+    pub(super) troubles: Vec<String>,
 }
 
 /// Runs this program with these arguments.
@@ -37,12 +40,14 @@ pub(super) fn run(args: &[String], folder: &Path, ended: &AtomicBool) -> Result<
     // What an earlier one has left.
     let _ = std::fs::remove_file(&json);
     let own = std::env::current_exe().map_err(system("looking for this program"))?;
-    let mut child = Command::new(own)
+    let mut command = Command::new(own);
+    command
         .args(args)
         .arg("--json")
         .arg(&json)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::null());
+    let mut child = end_with_us(&mut command)
         .spawn()
         .map_err(system("starting a benchmark"))?;
     let status = loop {
@@ -68,5 +73,6 @@ pub(super) fn run(args: &[String], folder: &Path, ended: &AtomicBool) -> Result<
         },
         status,
         report,
+        troubles: Vec::new(),
     })
 }

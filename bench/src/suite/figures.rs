@@ -106,7 +106,19 @@ pub static FANOUT_CLOSED: Wanted = Wanted {
     course: None,
 };
 
-/// `throng-bench fanout --open` or `--rate`.
+/// `throng-bench fanout --open`: the highest rate, and nothing that depends on which one won.
+pub static FANOUT_MOST: Wanted = Wanted {
+    numbers: &[(
+        "/coalesced_deliveries_per_s",
+        "deliveries, 99 % within 100 ms",
+        "1/s",
+        Higher,
+    )],
+    curves: &[],
+    course: None,
+};
+
+/// `throng-bench fanout --rate`.
 pub static FANOUT_OPEN: Wanted = Wanted {
     numbers: &[
         ("/coalesced_deliveries_per_s", "deliveries", "1/s", Higher),
@@ -210,9 +222,8 @@ impl Wanted {
     pub fn fill(&self, part: &mut Part) {
         let rounds = &part.rounds;
         let numbers = self.numbers.iter().filter_map(|(at, title, unit, better)| {
-            let values = rounds
-                .iter()
-                .filter_map(|round| round.pointer(at)?.as_f64());
+            let rounds = rounds.iter().filter(|round| is_measured(round, at));
+            let values = rounds.filter_map(|round| round.pointer(at)?.as_f64());
             let key = at.trim_start_matches('/').replace('/', ".");
             Figure::of(&key, title, unit, *better, values.collect())
         });
@@ -237,6 +248,13 @@ impl Wanted {
         let course = self.course.and_then(|at| deliveries(round.pointer(at)?));
         course.into_iter().chain(memory(round)).collect()
     }
+}
+
+/// Whether a number is one: percentiles of nothing are not.
+fn is_measured(round: &Value, at: &str) -> bool {
+    let holder = at.rsplit_once('/').and_then(|(at, _)| round.pointer(at));
+    let count = holder.and_then(|it| it.get("count")?.as_u64());
+    count != Some(0)
 }
 
 /// The round whose median latency is the middle one; the last where there is no latency.
@@ -288,10 +306,10 @@ type Trouble = (fn(&Value) -> bool, &'static str);
 
 /// What limits the meaning of the figures, each once with the number of rounds.
 fn warnings(rounds: &[Value]) -> Vec<String> {
-    let troubles: [Trouble; 5] = [
+    let troubles: [Trouble; 6] = [
         (
             is_generator_busy,
-            "the generator used up its core and the server did not: the figures are the generator's limit",
+            "the generator used up its core, and the server is not known to have: the figures may be the generator's limit",
         ),
         (
             is_generator_late,
@@ -304,6 +322,10 @@ fn warnings(rounds: &[Value]) -> Vec<String> {
         (
             is_disturbed,
             "sockets of others came or went: memory figures mean nothing",
+        ),
+        (
+            has_no_rate,
+            "no rate held that was tried: there is no highest one",
         ),
         (
             has_guesses,
@@ -355,6 +377,11 @@ fn is_generator_late(round: &Value) -> bool {
 }
 
 fn has_losses(round: &Value) -> bool {
+    // Of an open loop at the rate that counts, where there is one: others were too high on purpose.
+    let round = round
+        .get("open")
+        .filter(|it| it.is_object())
+        .unwrap_or(round);
     let counts = ["softnet_dropped", "tcp_retransmitted"];
     counts.iter().any(|key| {
         round
@@ -362,6 +389,12 @@ fn has_losses(round: &Value) -> bool {
             .and_then(Value::as_u64)
             .is_some_and(|n| n > 0)
     })
+}
+
+/// A search that found nothing.
+fn has_no_rate(round: &Value) -> bool {
+    let probes = round.get("probes").and_then(Value::as_array);
+    probes.is_some_and(|probes| !probes.is_empty()) && round.get("open").is_some_and(Value::is_null)
 }
 
 fn is_disturbed(round: &Value) -> bool {
@@ -417,6 +450,14 @@ mod tests {
     }
 
     #[test]
+    fn percentiles_of_nothing_are_no_figures() {
+        let nothing = json!({"delivery_latency_us": {"count": 0, "p50": 0, "p99": 0}});
+        assert!(filled(&FANOUT_OPEN, vec![nothing]).figures.is_empty());
+        let something = json!({"delivery_latency_us": {"count": 9, "p50": 0, "p99": 7}});
+        assert_eq!(filled(&FANOUT_OPEN, vec![something]).figures.len(), 2);
+    }
+
+    #[test]
     fn courses() {
         let parts = [json!({"count": 10}), json!({"count": 30})];
         let open = json!({"part_s": 2.0, "delivery_latency_by_part_us": parts});
@@ -447,6 +488,15 @@ mod tests {
         check(json!({"open": {"generator_cpu_percent": 95.0}}), 1);
         check(json!({"generator_late_us": {"p99": 50_001}}), 1);
         check(json!({"tcp_retransmitted": 1, "softnet_dropped": null}), 1);
+        check(
+            json!({"open": {"tcp_retransmitted": 0}, "tcp_retransmitted": 9}),
+            0,
+        );
+        check(
+            json!({"open": null, "probes": [[1, 2.0, 3]], "tcp_retransmitted": 0}),
+            1,
+        );
+        check(json!({"open": null, "probes": []}), 0);
         check(json!({"is_disturbed": true, "objects_per_pair": {}}), 2);
     }
 }

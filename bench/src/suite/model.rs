@@ -22,7 +22,8 @@ pub struct SuiteReport {
     pub tool: String,
     /// How large it was: `smoke`, `standard`, `full`.
     pub scale: String,
-    /// The git revision of the benchmark, `-dirty` behind it where files had been changed.
+    /// The git revision of the benchmark, `-dirty` behind it where files had been changed when it was
+    /// built.
     pub revision: String,
     /// When it began, ISO 8601 in UTC.
     pub started: String,

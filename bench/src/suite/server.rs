@@ -3,17 +3,21 @@
 //! It never touches a process that it did not start. The configuration lifts limits only, unless a
 //! step says otherwise: what is measured is the server that is shipped.
 //!
-//! Invariants: a server ends with its value, whatever happens; its data is removed.
+//! Invariants: a server ends with its value, and with this process however that ends; its data is
+//! removed, unless this process is killed.
 
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
 use super::Stage;
@@ -23,6 +27,8 @@ use crate::error::BenchError;
 
 /// The limits that would stop one generator that plays thousands of people.
 const LIMITS: &str = include_str!("../../../perf/bench.toml");
+/// How long a server may take until it says where it listens.
+const START_MAX: Duration = Duration::from_secs(60);
 /// How long a server has to end after SIGTERM, in steps.
 const END_STEPS: u32 = 600;
 const END_STEP: Duration = Duration::from_millis(50);
@@ -64,9 +70,11 @@ pub(super) enum Cores {
 
 impl Cores {
     pub(super) fn of_this_machine() -> Self {
-        match std::thread::available_parallelism().map_or(1, usize::from) {
-            1 => Self::Shared,
-            _ => Self::Apart(1, 0),
+        let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        match (cores.next(), cores.next()) {
+            (Some(own), Some(server)) => Self::Apart(server, own),
+            _ => Self::Shared,
         }
     }
 
@@ -171,36 +179,44 @@ impl Server {
         data: TempDir,
         tokens: Option<PathBuf>,
     ) -> Result<Self, BenchError> {
-        let mut child = command
+        let child = command
             .env("THRONG_LOG", "error")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(starting)?;
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout)
-                .read_line(&mut line)
-                .map_err(starting)?;
-        }
-        let target = line.trim().strip_prefix("listening on ").map(str::to_owned);
+            .stdout(Stdio::piped());
         let mut server = Self {
-            child,
-            target: target.unwrap_or_default(),
+            child: end_with_us(child).spawn().map_err(starting)?,
+            target: String::new(),
             tokens,
             _data: data,
         };
-        if server.target.is_empty() {
-            let status = server.child.wait().map_err(starting)?;
+        let said = server.first_line().map_err(starting)?;
+        let Some(target) = said.trim().strip_prefix("listening on ") else {
             return Err(BenchError::ServerEnded {
                 doing: "starting",
-                status: status.to_string(),
+                status: format!("no address but {said:?}"),
             });
-        }
+        };
+        server.target = target.to_owned();
         if let Some(core) = stage.cores.server().filter(|_| step.is_pinned) {
             keep_on(server.pid(), core).map_err(starting)?;
         }
         Ok(server)
+    }
+
+    /// What it says first; nothing when it says nothing for too long.
+    fn first_line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        if let Some(stdout) = self.child.stdout.take() {
+            let patience = Timespec::try_from(START_MAX).ok();
+            let said = poll(
+                &mut [PollFd::new(&stdout, PollFlags::IN)],
+                patience.as_ref(),
+            )?;
+            if said > 0 {
+                BufReader::new(stdout).read_line(&mut line)?;
+            }
+        }
+        Ok(line)
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -251,6 +267,17 @@ fn untouched(program: &Path) -> Command {
     command
 }
 
+/// The process ends when this one does, however that ends.
+#[expect(
+    unsafe_code,
+    reason = "what a child does before its program has no safe interface"
+)]
+pub(super) fn end_with_us(command: &mut Command) -> &mut Command {
+    let ask = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec only one system call is made: nothing is allocated or locked.
+    unsafe { command.pre_exec(ask) }
+}
+
 /// Keeps all threads of a process on one core.
 fn keep_on(pid: u32, core: usize) -> std::io::Result<()> {
     let mut set = CpuSet::new();
@@ -259,7 +286,11 @@ fn keep_on(pid: u32, core: usize) -> std::io::Result<()> {
         let name = task?.file_name();
         let id = name.to_str().and_then(|name| name.parse().ok());
         if let Some(id) = id.and_then(Pid::from_raw) {
-            sched_setaffinity(Some(id), &set)?;
+            match sched_setaffinity(Some(id), &set) {
+                // A thread that has ended meanwhile.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(())

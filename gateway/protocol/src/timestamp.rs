@@ -13,10 +13,13 @@ use ts_rs::TS;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 
-/// A time: ISO 8601 in UTC with milliseconds, `2026-11-21T09:08:07.006Z`. In memory milliseconds since 1970.
+/// A time: ISO 8601 in UTC with milliseconds, `2026-11-21T09:08:07.006Z`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TS)]
 #[ts(as = "String")]
-pub struct Timestamp(pub u64);
+pub struct Timestamp(
+    /// Milliseconds since 1970.
+    pub u64,
+);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,7 +29,7 @@ export type Seq = number;
 /** Counts a channel's durable records (creates, edits, deletes, reactions), dense from 1. */
 export type Rev = number;
 
-/** A time: ISO 8601 in UTC with milliseconds, `2026-11-21T09:08:07.006Z`. In memory milliseconds since 1970. */
+/** A time: ISO 8601 in UTC with milliseconds, `2026-11-21T09:08:07.006Z`. */
 export type Timestamp = string;
 
 /** An account as others see it. */
