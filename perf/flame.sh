@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# flame.sh OUT: flame graphs of the server's main paths, one SVG each, user space and kernel.
+# flame.sh OUT [PATH...]: flame graphs of the server's main paths, one SVG each, user space and kernel:
+# echo, fanout, messages, history, connect; all of them when none is named.
 #
-# For each path a server runs alone on core 1 under its load, and perf samples its process for SECONDS. It
+# For each path a server runs alone on core 1 under its load, and perf samples its process for SAMPLED_S. It
 # needs perf, and inferno: `cargo install --locked inferno --version 0.12.8`.
 #
 # It measures nothing: a server that is sampled is slower.
@@ -10,7 +11,10 @@
 set -euo pipefail
 source "$(dirname "$0")/server.sh"
 
-out=${1:?usage: flame.sh OUT}
+out=${1:?usage: flame.sh OUT [PATH...]}
+shift
+paths=("$@")
+(($# > 0)) || paths=(echo fanout messages history connect)
 SAMPLED_S=${SAMPLED_S:-8}
 FREQUENCY=${FREQUENCY:-199}
 
@@ -50,24 +54,40 @@ serve() {
     target=(--target "http://$address" --tokens "$scratch/tokens")
 }
 
-address=127.0.0.1:0
-start_server "$scratch" echo --shards 1
-taskset -acp 1 "$server_pid" >/dev/null
-flame echo "echo: 1,000 connections, 64 B" \
-    echo --target "http://$address" --connections 1000 --size 64 --duration "$((SAMPLED_S + 5))s" --no-raw --core 0
-stop_server
+path_echo() {
+    address=127.0.0.1:0
+    start_server "$scratch" echo --shards 1
+    taskset -acp 1 "$server_pid" >/dev/null
+    flame echo "echo: 1,000 connections, 64 B" \
+        echo --target "http://$address" --connections 1000 --size 64 --duration "$((SAMPLED_S + 5))s" --no-raw --core 0
+}
 
-serve 1008
-flame fanout "fan-out: 1,000 subscribers, 500 messages/s, synced" \
-    fanout "${target[@]}" --subscribers 1000 --rate 500 --duration "$((SAMPLED_S + 5))s" --core 0
-stop_server
+path_fanout() {
+    serve 1008
+    flame fanout "fan-out: 1,000 subscribers, 500 messages/s, synced" \
+        fanout "${target[@]}" --subscribers 1000 --rate 500 --duration "$((SAMPLED_S + 5))s" --core 0
+}
 
-serve 24
-flame messages "messages: 10,000/s to four subscribers, synced" \
-    fanout "${target[@]}" --subscribers 4 --rate 10000 --duration "$((SAMPLED_S + 5))s" --core 0
-stop_server
+path_messages() {
+    serve 24
+    flame messages "messages: 10,000/s to four subscribers, synced" \
+        fanout "${target[@]}" --subscribers 4 --rate 10000 --duration "$((SAMPLED_S + 5))s" --core 0
+}
 
-serve 64
-flame history "history: 300 pages/s over REST" \
-    history "${target[@]}" --fill 20000 --rate 300 --duration "$((SAMPLED_S + 6))s" --core 0
-stop_server
+path_history() {
+    serve 64
+    flame history "history: 300 pages/s over REST" \
+        history "${target[@]}" --fill 20000 --rate 300 --duration "$((SAMPLED_S + 6))s" --core 0
+}
+
+path_connect() {
+    serve 2000
+    flame connect "connect: 2,000 sessions come with one subscription and leave, again and again" \
+        connect "${target[@]}" --connections 2000 --subscriptions 1 --duration "$((SAMPLED_S + 6))s" --core 0
+}
+
+for path in "${paths[@]}"; do
+    declare -F "path_$path" >/dev/null || fail "there is no path $path; there are echo, fanout, messages, history, connect"
+    "path_$path"
+    stop_server
+done
