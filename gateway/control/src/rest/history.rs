@@ -9,8 +9,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
-use throng_protocol::ChannelId;
+use serde::Serialize;
+use throng_protocol::{ChannelId, Message};
 
 use super::caller::Caller;
 use super::input::{Parameters, Segment};
@@ -27,6 +27,12 @@ const NOT_NOW: Refusal = Refusal::Unavailable {
     message: "history cannot be read right now",
     retry_after_s: 1,
 };
+
+/// The answer, written straight from the messages and not by way of a tree of values.
+#[derive(Serialize)]
+struct Page {
+    messages: Vec<Message>,
+}
 
 /// `GET /api/channels/{id}/messages`
 pub(crate) async fn list(
@@ -54,7 +60,7 @@ pub(crate) async fn list(
         messages.len() <= limit,
         "a shard gives no more than it was asked for"
     );
-    Ok(Json(json!({ "messages": messages })).into_response())
+    Ok(Json(Page { messages }).into_response())
 }
 
 fn page(parameters: &Parameters) -> Result<(HistoryQuery, usize), Refusal> {
