@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use throng_protocol::GuildId;
 
@@ -127,14 +128,31 @@ pub enum BenchError {
         /// Why not.
         source: io::Error,
     },
-    /// A server of our own ended, or did not.
-    #[error("{doing}: the server ended with {status}")]
+    /// A server of our own ended, and not well.
+    #[error("{doing}: the server ended with {status}{}{said}", if said.is_empty() { "" } else { ": " })]
     ServerEnded {
         /// What it was to do.
         doing: &'static str,
         /// How it ended.
-        status: String,
+        status: ExitStatus,
+        /// What it wrote about it; empty where nothing was kept.
+        said: String,
     },
+    /// A server of our own did not say where it listens.
+    #[error("the server said {said:?} where it should say where it listens")]
+    NoAddress {
+        /// What it said; empty when it ended or said nothing in time.
+        said: String,
+    },
+    /// A server of our own did not end.
+    #[error("the server did not end within {seconds} s of SIGTERM")]
+    ServerStays {
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// Ctrl-C or SIGTERM came.
+    #[error("ended before it was done")]
+    Interrupted,
     /// A part of a suite that there is not.
     #[error("--only {name}: there is no such part; there are {allowed}")]
     NoSuchPart {

@@ -3,7 +3,7 @@
 //!
 //! It meets the server over a socket, like any client: it depends on the wire types and the store
 //! and never on the server. Pure parts know no socket, clock or file; the edges are `chat`,
-//! `setup`, `rest`, `reading`, `machine`, `suite::child`, `suite::server`, `worker`, `socket`, `files`, `store`, `clock`, `memory`, `loopback`, `soak`,
+//! `setup`, `rest`, `reading`, `machine`, `process`, `program`, `suite::child`, `suite::server`, `worker`, `socket`, `files`, `store`, `clock`, `memory`, `loopback`, `soak`,
 //! `echo`, `fanout::bare`, `peers::places`, `peers::server`, and of `swarm` what holds rings, addresses and tokens.
 //!
 //! Invariants: in an open loop, load follows the plan, never the server's pace, and latencies count
@@ -32,6 +32,8 @@ pub mod memory;
 pub mod oracle;
 pub mod peers;
 pub mod plan;
+mod process;
+mod program;
 pub mod progress;
 pub mod reading;
 pub mod report;

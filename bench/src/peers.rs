@@ -34,7 +34,6 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
 
@@ -142,7 +141,8 @@ pub fn run(args: &PeersArgs) -> ExitCode {
 /// The report, and how many times a server could not be measured that is installed.
 fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
     let clock = Clock::start();
-    let mut run = Run::new(args);
+    let ended = ended_by_signal()?;
+    let mut run = Run::new(args, ended);
     let mut report = SuiteReport {
         version: SUITE_VERSION,
         tool: "throng-bench peers".to_owned(),
@@ -164,14 +164,14 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
     if let Some(core) = run.core {
         pin(core)?;
     }
-    let ended = ended_by_signal()?;
+    report.server = run.throng_version();
     let temporary = std::env::temp_dir();
     let watched = Watched::begin(args.data.as_deref().unwrap_or(&temporary));
     let mut findings = Findings::default();
     let mut failures = 0;
     'rounds: for round in 1..=args.rounds.unwrap_or(run.sizes.rounds) {
         for (benchmark, subject) in run.turns() {
-            if ended.load(Ordering::Relaxed) {
+            if run.has_ended() {
                 break 'rounds;
             }
             if !run.subjects.contains(&subject) {
@@ -184,8 +184,7 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
                         findings.add(found);
                     }
                 }
-                // Servers hear Ctrl-C, too.
-                Err(_) if ended.load(Ordering::Relaxed) => break 'rounds,
+                Err(_) if run.has_ended() => break 'rounds,
                 Err(error) => {
                     failures += 1;
                     let name = run.give_up(subject, benchmark, &error);
@@ -196,7 +195,7 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
         }
     }
     report.parts = findings.parts();
-    report.complete = failures == 0 && !ended.load(Ordering::Relaxed);
+    report.complete = failures == 0 && !run.has_ended();
     report.machine = watched.end();
     report.machine.cores_used = run.cores_used();
     report.warnings.extend(report.machine.warnings());

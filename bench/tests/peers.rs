@@ -8,15 +8,17 @@
 #![expect(clippy::disallowed_methods, reason = "a test reads the report")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_throng-bench");
 
-/// Runs `peers`; says how it ended and what it reported, if anything.
-fn peers(args: &[&str]) -> (Output, Option<Value>) {
+/// The command with its data and its report in a folder.
+fn command(folder: &Path, args: &[&str]) -> Command {
     for name in ["throng", "peer-tokio-tungstenite"] {
         let binary = Path::new(BENCH).with_file_name(name);
         assert!(
@@ -25,21 +27,35 @@ fn peers(args: &[&str]) -> (Output, Option<Value>) {
             binary.display()
         );
     }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let json = folder.path().join("report.json");
     let mut command = Command::new(BENCH);
     command.args(["peers", "--scale", "smoke"]);
-    command.args(args).arg("--json").arg(&json);
-    command.arg("--data").arg(folder.path());
-    let output = command.output().expect("the bench runs");
-    let left: Vec<String> = fs::read_dir(folder.path())
+    command
+        .args(args)
+        .arg("--json")
+        .arg(folder.join("report.json"));
+    command.arg("--data").arg(folder);
+    command
+}
+
+/// What it reported, if anything, which is all that it leaves behind.
+fn reported(folder: &Path) -> Option<Value> {
+    let left: Vec<String> = fs::read_dir(folder)
         .expect("it is still there")
         .map(|entry| entry.expect("an entry").file_name().display().to_string())
         .filter(|name| name != "report.json")
         .collect();
     assert!(left.is_empty(), "servers' folders are removed: {left:?}");
-    let report = fs::read(&json).ok();
-    let report = report.map(|text| serde_json::from_slice(&text).expect("JSON"));
+    let report = fs::read(folder.join("report.json")).ok();
+    report.map(|text| serde_json::from_slice(&text).expect("JSON"))
+}
+
+/// Runs `peers`; says how it ended and what it reported, if anything.
+fn peers(args: &[&str]) -> (Output, Option<Value>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = command(folder.path(), args)
+        .output()
+        .expect("the bench runs");
+    let report = reported(folder.path());
     (output, report)
 }
 
@@ -107,6 +123,28 @@ fn throng_is_measured_under_the_same_names() {
     ] {
         assert!(figure(&report, part, "throng", key) > 0.0, "{part}: {key}");
     }
+}
+
+#[test]
+fn who_ends_it_gets_what_was_measured() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let args = ["--only", "tokio-tungstenite", "--rounds", "50"];
+    let mut child = command(folder.path(), &args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the bench runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let first = stderr.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("round 1:")));
+    assert!(first.is_some(), "a benchmark is done");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not 0");
+    kill_process(pid, Signal::TERM).expect("it runs");
+    // Nobody holds its standard error any more once it has ended.
+    let rest: Vec<String> = stderr.map_while(Result::ok).collect();
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(130), "{rest:?}");
+    let report = reported(folder.path()).expect("a report");
+    assert_eq!(report["complete"], false);
+    assert!(!report["parts"].as_array().expect("a list").is_empty());
 }
 
 #[test]

@@ -89,10 +89,9 @@ impl<'a> Audience<'a> {
         subscribers: u32,
         size: usize,
     ) -> Result<Self, BenchError> {
-        let (target, dialect) = (server.target(), server.dialect());
         Ok(Self {
             server,
-            client: Client::open(target, dialect, Listening::ToRoom, subscribers)?,
+            client: Client::open(server, Listening::ToRoom, subscribers)?,
             subscribers: 0,
             sent: 0,
             ear: Ear::new(Letters::new(size), subscribers),

@@ -5,16 +5,19 @@
 //! Invariants: every server is met by this code, over the same rings and with as many dials under
 //! way; a connection is ready only when its subscription was confirmed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use throng_protocol::frame::{Opcode, encode_masked};
 
 use super::dialect::{Dialect, Topic};
 use super::person::{Owed, Person, Phase};
+use super::server::Server;
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::swarm::links::{End, Happened, Link, LinkSettings, Links, Receiving};
 use crate::swarm::options::{swarm_links, system};
-use crate::target::Target;
 use crate::upgrade::Upgrade;
 
 pub(super) const MS: u64 = 1_000_000;
@@ -59,6 +62,8 @@ pub(super) struct Client {
     ended: u64,
     last_end: String,
     happened: Vec<Happened>,
+    /// Whether measuring is to end.
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -67,11 +72,11 @@ impl Client {
     /// # Errors
     /// When the system allows no sockets.
     pub(super) fn open(
-        target: &Target,
-        dialect: Dialect,
+        server: &Server,
         listening: Listening,
         count: u32,
     ) -> Result<Self, BenchError> {
+        let (target, dialect) = (server.target(), server.dialect());
         let settings = LinkSettings {
             is_abortive: true,
             ..swarm_links(target, count, Receiving::Multishot, None)?
@@ -96,6 +101,7 @@ impl Client {
             ended: 0,
             last_end: "none has ended".to_owned(),
             happened: Vec::new(),
+            interrupted: Arc::clone(server.ended()),
         })
     }
 
@@ -164,12 +170,15 @@ impl Client {
     /// nothing to do.
     ///
     /// # Errors
-    /// When a ring fails.
+    /// When a ring fails, or measuring is to end.
     pub(super) fn turn(
         &mut self,
         wait_ns: u64,
         mut hear: impl FnMut(Link, &[u8]),
     ) -> Result<(), BenchError> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(BenchError::Interrupted);
+        }
         let mut happened = std::mem::take(&mut self.happened);
         let exchanged = self.links.exchange(wait_ns, &mut happened);
         exchanged.map_err(system("exchanging bytes"))?;

@@ -68,8 +68,7 @@ pub(super) fn measure(
     size: usize,
     duration: Duration,
 ) -> Result<(EchoRound, Histogram<u64>), BenchError> {
-    let (target, dialect) = (server.target(), server.dialect());
-    let client = Client::open(target, dialect, Listening::ToOwn, connections)?;
+    let client = Client::open(server, Listening::ToOwn, connections)?;
     let mut echoes = Echoes::new(client, connections, size);
     echoes.client.come(connections)?;
     echoes.go_on(WARM_UP)?;

@@ -6,12 +6,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tempfile::TempDir;
 
 use super::error::PeersError;
 use super::subject::{Benchmark, Origin, Program, Subject};
 use crate::files;
+use crate::program;
 
 /// Folders of programs that are not on everybody's PATH.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
@@ -27,6 +30,8 @@ pub(super) struct Places {
     pub(super) data: Option<PathBuf>,
     /// The core of servers.
     pub(super) server_core: Option<usize>,
+    /// Whether measuring is to end: Ctrl-C or SIGTERM came.
+    pub(super) ended: Arc<AtomicBool>,
 }
 
 impl Places {
@@ -78,10 +83,7 @@ impl Places {
 
     /// The binary of Throng, where there is one.
     pub(super) fn throng(&self) -> Option<PathBuf> {
-        let given = self.throng.clone();
-        given
-            .or_else(|| beside("throng"))
-            .filter(|path| path.is_file())
+        program::locate(self.throng.as_deref()).ok()
     }
 
     /// The file of a program, where there is one.

@@ -5,8 +5,9 @@
 //! Invariants: those of `subject`.
 
 use super::subject::{Origin, Program, Recipe};
+use crate::program::LIMITS;
 
-const THRONG_CONFIG: (&str, &str) = ("throng.toml", include_str!("../../../perf/bench.toml"));
+const THRONG_CONFIG: (&str, &str) = ("throng.toml", LIMITS);
 const THRONG_SERVE: &[&str] = &[
     "serve",
     "--config",

@@ -5,6 +5,8 @@
 //! Invariants: a server is started for one benchmark and stopped behind it; all of them get the
 //! same sizes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 
 use hdrhistogram::Histogram;
@@ -19,6 +21,7 @@ use super::server::Server;
 use super::subject::{Benchmark, Subject};
 use super::{Only, PeersArgs, echo, idle, open, throng};
 use crate::error::BenchError;
+use crate::program;
 
 /// What is to be measured, and where.
 pub(super) struct Run {
@@ -34,7 +37,7 @@ pub(super) struct Run {
 
 impl Run {
     /// What the command line says.
-    pub(super) fn new(args: &PeersArgs) -> Self {
+    pub(super) fn new(args: &PeersArgs, ended: Arc<AtomicBool>) -> Self {
         let has_two = available_parallelism().is_ok_and(|cores| cores.get() >= 2);
         let given = |only: fn(&Only) -> bool| args.only.iter().any(only);
         let some_subject = given(|only| matches!(only, Only::Subject(_)));
@@ -50,6 +53,7 @@ impl Run {
                 throng: args.throng.clone(),
                 data: args.data.clone(),
                 server_core: args.server_core.or(has_two.then_some(1)),
+                ended,
             },
             core: args.core.or(has_two.then_some(0)),
             subjects: subjects
@@ -70,6 +74,19 @@ impl Run {
             skipped.extend(missing.map(|what| (subject.name(), what)));
             is_there
         });
+    }
+
+    /// Whether Ctrl-C or SIGTERM came.
+    pub(super) fn has_ended(&self) -> bool {
+        self.places.ended.load(Ordering::Relaxed)
+    }
+
+    /// What Throng says about its version, where it is measured.
+    pub(super) fn throng_version(&self) -> String {
+        let is_throng = |&subject: &Subject| subject.is_chat(Benchmark::Idle);
+        let is_measured = self.subjects.iter().any(is_throng);
+        let path = self.places.throng().filter(|_| is_measured);
+        path.map_or_else(String::new, |path| program::version(&path))
     }
 
     /// Something could not be measured: says what. A server that does not start is tried no more.

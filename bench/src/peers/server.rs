@@ -8,10 +8,11 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
 use super::dialect::Dialect;
@@ -21,22 +22,22 @@ use super::subject::{Benchmark, Subject};
 use crate::clock::{Clock, pause};
 use crate::files;
 use crate::memory::ProcessUse;
-use crate::swarm::options::pin_thread;
+use crate::process::Process;
+use crate::program::untouched;
 use crate::target::Target;
 
 /// How long a server may take to listen.
 const START_S_MAX: u64 = 30;
+
 /// A running server.
 pub(super) struct Server {
+    /// Whether measuring is to end.
+    ended: Arc<AtomicBool>,
     dialect: Dialect,
     target: Target,
     // Ended in the order opposite to their start, before the folder goes.
     processes: Vec<Process>,
     folder: TempDir,
-}
-
-struct Process {
-    child: Child,
 }
 
 impl Server {
@@ -65,6 +66,7 @@ impl Server {
                 authority: ports.target().to_string(),
                 address: ports.target(),
             },
+            ended: Arc::clone(&places.ended),
             processes: Vec::new(),
             folder,
         };
@@ -74,13 +76,13 @@ impl Server {
                 source,
             };
             let path = places.find(program).ok_or(io::ErrorKind::NotFound);
-            let mut command = Command::new(path.map_err(|kind| failed(kind.into()))?);
+            let mut command = untouched(&path.map_err(|kind| failed(kind.into()))?);
             let fill = |text: &str| ports.fill(text, server.folder.path(), &places.peers);
             command.args(program.arguments.iter().map(|text| fill(text)));
             command.envs(program.settings.iter().copied());
             let log = server.folder.path().join(format!("{}.log", program.name));
-            let child = spawn(&mut command, &log, places.server_core).map_err(failed)?;
-            server.processes.push(Process { child });
+            let started = spawn(&mut command, &log, places.server_core);
+            server.processes.push(started.map_err(failed)?);
             let port = if program.port == "{second}" {
                 ports.second
             } else {
@@ -103,9 +105,12 @@ impl Server {
 
     /// The process that clients meet.
     pub(super) fn pid(&self) -> u32 {
-        self.processes
-            .last()
-            .map_or(0, |process| process.child.id())
+        self.processes.last().map_or(0, Process::pid)
+    }
+
+    /// Whether measuring is to end.
+    pub(super) const fn ended(&self) -> &Arc<AtomicBool> {
+        &self.ended
     }
 
     /// Its folder.
@@ -124,18 +129,18 @@ impl Server {
     }
 
     fn uses(&self) -> impl Iterator<Item = ProcessUse> {
-        let pids = self.processes.iter().map(|process| process.child.id());
+        let pids = self.processes.iter().map(Process::pid);
         pids.filter_map(ProcessUse::of)
     }
 
     /// Until its newest process listens on this port.
     fn wait(&mut self, program: &'static str, port: u16, log: &Path) -> Result<(), PeersError> {
         let clock = Clock::start();
-        let child = self.processes.last_mut().map(|process| &mut process.child);
-        let child = child.expect("it was started just now");
+        let process = self.processes.last_mut();
+        let process = process.expect("it was started just now");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         while TcpStream::connect(address).is_err() {
-            if !matches!(child.try_wait(), Ok(None)) {
+            if !process.is_running() {
                 let log = end_of(log);
                 return Err(PeersError::EndedAtOnce { program, log });
             }
@@ -146,14 +151,6 @@ impl Server {
             pause(Duration::from_millis(20));
         }
         Ok(())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // One that has ended already cannot be killed, and need not be.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -196,28 +193,21 @@ impl Ports {
     }
 }
 
-/// Starts a program on a core, and stays where it is itself: a process inherits the core of the
-/// thread that starts it, so that what it asks of the machine when it starts fits.
-fn spawn(command: &mut Command, log: &Path, core: Option<usize>) -> io::Result<Child> {
+/// Starts a program on a core; what it writes goes to a file.
+fn spawn(command: &mut Command, log: &Path, core: Option<usize>) -> io::Result<Process> {
     let output = create(log)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
-    let own: CpuSet = sched_getaffinity(None)?;
-    if let Some(core) = core {
-        pin_thread(core)?;
-    }
-    let child = command.spawn();
-    sched_setaffinity(None, &own)?;
-    child
+    command.stdout(output.try_clone()?).stderr(output);
+    Process::start(command, core)
 }
 
 /// Runs a program to its end, on the generator's core; says whether it went well, and the end of
 /// what it wrote.
-pub(super) fn finish(command: &mut Command, log: &Path) -> io::Result<(Option<i32>, String)> {
-    let mut child = spawn(command, log, None)?;
-    let status = child.wait()?;
+pub(super) fn finish(
+    command: &mut Command,
+    log: &Path,
+    ended: &AtomicBool,
+) -> io::Result<(Option<i32>, String)> {
+    let status = spawn(command, log, None)?.finish(ended)?;
     Ok((status.code(), end_of(log)))
 }
 

@@ -6,7 +6,6 @@
 //! Invariants: accounts are the server's own, made for the run; sizes, dials under way and the way
 //! of receiving are those of the other servers.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::server::{Server, finish};
 use super::subject::Benchmark;
 use crate::error::BenchError;
 use crate::files;
+use crate::program;
 use crate::swarm::options::system;
 
 /// What one of the subcommands found.
@@ -45,7 +45,9 @@ pub(super) fn measure(
 ) -> Result<Found, BenchError> {
     let folder = server.folder();
     let mut words = arguments(benchmark, sizes);
-    seed(places, folder, sessions(benchmark, sizes))?;
+    let program = program::locate(places.throng.as_deref())?;
+    let (store, tokens) = (folder.join("store"), folder.join("tokens"));
+    program::seed(&program, sessions(benchmark, sizes), None, &store, &tokens)?;
     let bare = [("--core", core), ("--bare-core", places.server_core)];
     if benchmark != Benchmark::Idle {
         for (flag, core) in bare {
@@ -60,10 +62,10 @@ pub(super) fn measure(
     let json = folder.join("report.json");
     let mut command = Command::new(own);
     command.args(&words).arg("--json").arg(&json);
-    command.arg("--tokens").arg(folder.join("tokens"));
+    command.arg("--tokens").arg(tokens);
     command.args(["--target", &format!("http://{}", server.target().authority)]);
     command.args(["--pid", &server.pid().to_string()]);
-    let ran = finish(&mut command, &folder.join("bench.log"));
+    let ran = finish(&mut command, &folder.join("bench.log"), &places.ended);
     let (status, log) = ran.map_err(system("running a measurement"))?;
     let none = || PeersError::NoReport {
         command: command_line.clone(),
@@ -111,24 +113,4 @@ fn arguments(benchmark: Benchmark, sizes: &Sizes) -> Vec<String> {
         "{own} --size {size} --subscriptions 1 --under-way {UNDER_WAY_MAX} --recv multishot"
     );
     all.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Accounts who share one channel.
-fn seed(places: &Places, folder: &Path, accounts: u32) -> Result<(), BenchError> {
-    let program = places.throng().ok_or(std::io::ErrorKind::NotFound);
-    let program = program.map_err(|kind| system("finding throng")(kind.into()))?;
-    let mut command = Command::new(program);
-    command.args(["admin", "seed-users", "--everyone", "lobby", "--count"]);
-    command.arg(accounts.to_string());
-    command.arg("--data").arg(folder.join("store"));
-    command.arg("--out").arg(folder.join("tokens"));
-    let ran = finish(&mut command, &folder.join("seed.log"));
-    match ran.map_err(system("making accounts"))? {
-        (Some(0), _) => Ok(()),
-        (_, log) => Err(PeersError::NoReport {
-            command: "throng admin seed-users".to_owned(),
-            log,
-        }
-        .into()),
-    }
 }

@@ -9,29 +9,26 @@
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use tempfile::TempDir;
 
 use super::Stage;
 use super::plan::Step;
-use crate::clock::pause;
 use crate::error::BenchError;
+use crate::process::{END_S_MAX, Process};
+use crate::program::{LIMITS, seed, untouched};
+use crate::swarm::options::system;
 
-/// The limits that would stop one generator that plays thousands of people.
-const LIMITS: &str = include_str!("../../../perf/bench.toml");
 /// How long a server may take until it says where it listens.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How long a server has to end after SIGTERM, in steps.
-const END_STEPS: u32 = 600;
-const END_STEP: Duration = Duration::from_millis(50);
+const STARTING: &str = "starting the server";
+/// How many people of an account's circle talk to each other.
+const CIRCLE: u32 = 4;
 
 /// A new folder for what a suite writes, removed when it is dropped.
 pub(super) fn folder(parent: &Path) -> Result<TempDir, BenchError> {
@@ -44,19 +41,6 @@ pub(super) fn folder(parent: &Path) -> Result<TempDir, BenchError> {
         .prefix("throng-bench-suite-")
         .tempdir_in(parent)
         .map_err(named)
-}
-
-/// The server's program: the one that was named, or the one beside this program.
-pub(super) fn program(named: Option<&Path>) -> Result<PathBuf, BenchError> {
-    let beside = || std::env::current_exe().map(|own| own.with_file_name("throng"));
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => beside().unwrap_or_else(|_| "throng".into()),
-    };
-    match fs::metadata(&path) {
-        Ok(_) => Ok(path),
-        Err(source) => Err(BenchError::NoServer { path, source }),
-    }
 }
 
 /// Which core is whose where both get one.
@@ -115,7 +99,7 @@ impl fmt::Display for Cores {
 
 /// A server that runs.
 pub(super) struct Server {
-    child: Child,
+    process: Process,
     pub(super) target: String,
     pub(super) tokens: Option<PathBuf>,
     _data: TempDir,
@@ -135,22 +119,8 @@ impl Server {
             path: config.clone(),
             source,
         })?;
-        fs::create_dir(&kept).map_err(starting)?;
-        let mut seed = untouched(&stage.program);
-        seed.args(["admin", "seed-users", "--everyone", "lobby"])
-            .args(["--circles", "4", "--count", &accounts.to_string()])
-            .arg("--data")
-            .arg(&kept)
-            .arg("--out")
-            .arg(&tokens);
-        let seeded = seed.output().map_err(starting)?;
-        if !seeded.status.success() {
-            let said = String::from_utf8_lossy(&seeded.stderr);
-            return Err(BenchError::ServerEnded {
-                doing: "making accounts",
-                status: format!("{}: {}", seeded.status, said.trim()),
-            });
-        }
+        fs::create_dir(&kept).map_err(system(STARTING))?;
+        seed(&stage.program, accounts, Some(CIRCLE), &kept, &tokens)?;
         let mut command = untouched(&stage.program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
@@ -179,34 +149,27 @@ impl Server {
         data: TempDir,
         tokens: Option<PathBuf>,
     ) -> Result<Self, BenchError> {
-        let child = command
-            .env("THRONG_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        let core = stage.cores.server().filter(|_| step.is_pinned);
+        command.env("THRONG_LOG", "error").stdout(Stdio::piped());
+        let process = Process::start(&mut command, core).map_err(system(STARTING))?;
         let mut server = Self {
-            child: end_with_us(child).spawn().map_err(starting)?,
+            process,
             target: String::new(),
             tokens,
             _data: data,
         };
-        let said = server.first_line().map_err(starting)?;
+        let said = server.first_line().map_err(system(STARTING))?;
         let Some(target) = said.trim().strip_prefix("listening on ") else {
-            return Err(BenchError::ServerEnded {
-                doing: "starting",
-                status: format!("no address but {said:?}"),
-            });
+            return Err(BenchError::NoAddress { said });
         };
         server.target = target.to_owned();
-        if let Some(core) = stage.cores.server().filter(|_| step.is_pinned) {
-            keep_on(server.pid(), core).map_err(starting)?;
-        }
         Ok(server)
     }
 
     /// What it says first; nothing when it says nothing for too long.
     fn first_line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
-        if let Some(stdout) = self.child.stdout.take() {
+        if let Some(stdout) = self.process.take_stdout() {
             let patience = Timespec::try_from(START_MAX).ok();
             let said = poll(
                 &mut [PollFd::new(&stdout, PollFlags::IN)],
@@ -220,85 +183,20 @@ impl Server {
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// SIGTERM; the exit status must be 0.
-    pub(super) fn stop(mut self) -> Result<(), BenchError> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // One that has ended by itself says so by its status.
-            let _ = kill_process(pid, Signal::TERM);
+    pub(super) fn stop(self) -> Result<(), BenchError> {
+        let doing = "ending the server";
+        match self.process.end().map_err(system(doing))? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(BenchError::ServerEnded {
+                doing,
+                status,
+                said: String::new(),
+            }),
+            None => Err(BenchError::ServerStays { seconds: END_S_MAX }),
         }
-        for _ in 0..END_STEPS {
-            if let Some(status) = self.child.try_wait().map_err(starting)? {
-                return match status.success() {
-                    true => Ok(()),
-                    false => Err(BenchError::ServerEnded {
-                        doing: "ending",
-                        status: status.to_string(),
-                    }),
-                };
-            }
-            pause(END_STEP);
-        }
-        Err(BenchError::ServerEnded {
-            doing: "ending",
-            status: "not at all within 30 s".to_owned(),
-        })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The server's program without the settings that are meant for another server: what is measured is
-/// what the report says.
-fn untouched(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    let names = std::env::vars_os().map(|(name, _)| name);
-    for name in names.filter(|name| name.to_string_lossy().starts_with("THRONG_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-/// The process ends when this one does, however that ends.
-#[expect(
-    unsafe_code,
-    reason = "what a child does before its program has no safe interface"
-)]
-pub(super) fn end_with_us(command: &mut Command) -> &mut Command {
-    let ask = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
-    // SAFETY: between fork and exec only one system call is made: nothing is allocated or locked.
-    unsafe { command.pre_exec(ask) }
-}
-
-/// Keeps all threads of a process on one core.
-fn keep_on(pid: u32, core: usize) -> std::io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let name = task?.file_name();
-        let id = name.to_str().and_then(|name| name.parse().ok());
-        if let Some(id) = id.and_then(Pid::from_raw) {
-            match sched_setaffinity(Some(id), &set) {
-                // A thread that has ended meanwhile.
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-    Ok(())
-}
-
-fn starting(source: std::io::Error) -> BenchError {
-    BenchError::System {
-        doing: "running the server",
-        source,
     }
 }
