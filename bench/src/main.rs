@@ -17,7 +17,7 @@ use throng_bench::{
 #[derive(Parser)]
 #[command(
     name = "throng-bench",
-    version,
+    version = version(),
     about = "Throng's load generator and benchmark suite."
 )]
 struct Cli {
@@ -41,8 +41,21 @@ enum Command {
     Store(store::StoreArgs),
     Suite(suite::SuiteArgs),
     Peers(peers::PeersArgs),
+    /// Prints the JSON Schema of the reports of `suite` and `peers`.
+    Schema,
     #[command(hide = true)]
     StoreEngine(store::EngineArgs),
+}
+
+/// The version, and the git revision.
+fn version() -> &'static str {
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), suite::REVISION).leak()
+}
+
+fn print_schema() -> ExitCode {
+    let schema = suite::model::schema();
+    println!("{:#}", schema.as_value());
+    ExitCode::SUCCESS
 }
 
 fn main() -> ExitCode {
@@ -60,6 +73,7 @@ fn main() -> ExitCode {
         Command::RawEcho(args) => echo::raw::serve(&args),
         Command::Store(args) => store::run(&args),
         Command::Peers(args) => peers::run(&args),
+        Command::Schema => print_schema(),
         Command::StoreEngine(args) => store::serve(&args),
     }
 }

@@ -29,6 +29,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::clock::{Clock, utc_now};
 use crate::error::BenchError;
 use crate::machine::Watched;
+use crate::program;
 use crate::store::Scale;
 use crate::swarm::options::system;
 use child::Run;
@@ -37,8 +38,11 @@ use model::{Part, SUITE_VERSION, SuiteReport, Verdict};
 use plan::{ServerKind, Step};
 use server::{Cores, Server};
 
-/// The git revision of this program.
-pub(crate) const REVISION: &str = env!("BENCH_REVISION");
+/// The git revision of this program, where the build was told it: `make` tells it.
+pub const REVISION: &str = match option_env!("BUILD_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
 
 /// Runs every benchmark, several times in turn, and puts all of it into one report.
 #[derive(Args, Debug)]
@@ -111,7 +115,7 @@ fn measure(args: &SuiteArgs) -> Result<SuiteReport, BenchError> {
     let parent = args.dir.as_deref().unwrap_or(Path::new("."));
     let folder = server::folder(parent)?;
     let stage = Stage {
-        program: server::program(args.server.as_deref())?,
+        program: program::locate(args.server.as_deref())?,
         folder: folder.path(),
         cores: Cores::of_this_machine(),
         ended: ended_by_signal()?,
@@ -145,6 +149,7 @@ fn measure(args: &SuiteArgs) -> Result<SuiteReport, BenchError> {
         tool: "throng-bench suite".to_owned(),
         scale: args.scale.to_string(),
         revision: REVISION.to_owned(),
+        server: program::version(&stage.program),
         started,
         took_s: clock.seconds(),
         complete,

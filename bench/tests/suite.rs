@@ -79,6 +79,20 @@ fn a_suite_measures_what_it_is_told_to() {
 }
 
 #[test]
+fn the_schema_is_the_published_one() {
+    let mut command = Command::new(BENCH);
+    let output = command.arg("schema").output().expect("the bench runs");
+    assert!(output.status.success());
+    let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../perf/suite.schema.json");
+    let published = fs::read_to_string(published).expect("it is published");
+    assert!(
+        String::from_utf8_lossy(&output.stdout) == published,
+        "the reports have changed: see whether SUITE_VERSION must go up, then \
+         throng-bench schema > perf/suite.schema.json"
+    );
+}
+
+#[test]
 fn who_ends_a_suite_gets_what_was_measured() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = suite(folder.path(), &["--only", "echo", "--rounds", "50"]);

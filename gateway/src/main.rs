@@ -24,9 +24,18 @@ use throng_control::{CIRCLE_USERS_MAX, ControlError, Seeding, seed_users};
 use throng_protocol::GuildId;
 use tracing_subscriber::EnvFilter;
 
+/// The version, and the git revision where the build was told it: `make` tells it.
+fn version() -> &'static str {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("BUILD_REVISION") {
+        Some(revision) => format!("{version} ({revision})").leak(),
+        None => version,
+    }
+}
+
 /// A real-time chat server for very many WebSocket connections on one Linux box.
 #[derive(Parser)]
-#[command(name = "throng", version)]
+#[command(name = "throng", version = version())]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -57,12 +57,12 @@ fn write_head(out: &mut String, report: &SuiteReport) -> fmt::Result {
     let machine = &report.machine;
     writeln!(
         out,
-        "<header>\n<h1>{}</h1>\n<p class=\"meta\"><span>{} scale</span> <span>revision {}</span> \
+        "<header>\n<h1>{}</h1>\n<p class=\"meta\"><span>{} scale</span> <span>{}</span> \
          <span>{}</span> <span>took {}</span></p>\n\
          <p class=\"meta\"><span>{}</span> <span>{} cores</span> <span>Linux {}</span></p>",
         Text(title(report)),
         Text(&report.scale),
-        Text(&report.revision),
+        Text(&report.revisions()),
         Text(&report.started),
         duration(report.took_s),
         Text(&machine.cpu),

@@ -8,15 +8,17 @@
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON.
 pub const SUITE_VERSION: u32 = 1;
 
 /// A suite's report.
-#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SuiteReport {
-    /// [`SUITE_VERSION`].
+    /// Version of these members and what they mean.
+    #[schemars(extend("const" = SUITE_VERSION))]
     pub version: u32,
     /// What made it: `throng-bench suite` or `throng-bench peers`.
     pub tool: String,
@@ -25,6 +27,10 @@ pub struct SuiteReport {
     /// The git revision of the benchmark, `-dirty` behind it where files had been changed when it was
     /// built.
     pub revision: String,
+    /// What Throng's server says about its version, with the revision that it was built from; empty in
+    /// reports from before it said so, and where none was measured.
+    #[serde(default)]
+    pub server: String,
     /// When it began, ISO 8601 in UTC.
     pub started: String,
     /// How long it took, seconds.
@@ -42,7 +48,7 @@ pub struct SuiteReport {
 }
 
 /// Facts of a machine that change what figures mean, and nothing that names a host or a user.
-#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// The kernel's version.
     pub kernel: String,
@@ -75,7 +81,7 @@ pub struct Machine {
 }
 
 /// One benchmark of one server.
-#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
     /// Which benchmark: `echo`, `fanout`. Parts of one name are comparable.
     pub name: String,
@@ -102,7 +108,7 @@ pub struct Part {
 }
 
 /// Whether promises were kept.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// All.
@@ -115,7 +121,7 @@ pub enum Verdict {
 }
 
 /// One number, in every round.
-#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Figure {
     /// Its name for programs, as in the rounds: `messages_per_s`.
     pub key: String,
@@ -136,7 +142,7 @@ pub struct Figure {
 }
 
 /// Which way a figure gets better.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
     /// The higher, the better.
@@ -147,7 +153,7 @@ pub enum Better {
 }
 
 /// A latency with all its percentiles.
-#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Curve {
     /// What took so long, for people.
     pub title: String,
@@ -159,7 +165,7 @@ pub struct Curve {
 }
 
 /// What changed.
-#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// What, for people.
     pub title: String,
@@ -169,6 +175,24 @@ pub struct Series {
     pub unit: String,
     /// Pairs.
     pub points: Vec<(f64, f64)>,
+}
+
+/// The reports of `suite` and `peers` as JSON Schema (draft 2020-12).
+#[must_use]
+pub fn schema() -> Schema {
+    schema_for!(SuiteReport)
+}
+
+impl SuiteReport {
+    /// What was measured by what, for people.
+    #[must_use]
+    pub fn revisions(&self) -> String {
+        let bench = format!("revision {}", self.revision);
+        match self.server.as_str() {
+            "" => bench,
+            server => format!("{bench}, server {server}"),
+        }
+    }
 }
 
 impl Figure {

@@ -46,8 +46,12 @@ impl fmt::Display for SuiteReport {
         let machine = &self.machine;
         writeln!(
             f,
-            "{}, {}, revision {}, {} UTC, {:.0} s",
-            self.tool, self.scale, self.revision, self.started, self.took_s
+            "{}, {}, {}, {} UTC, {:.0} s",
+            self.tool,
+            self.scale,
+            self.revisions(),
+            self.started,
+            self.took_s
         )?;
         writeln!(
             f,

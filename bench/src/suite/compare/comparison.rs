@@ -39,7 +39,7 @@ pub struct Side {
     pub tool: String,
     /// How large it was.
     pub scale: String,
-    /// The git revision of the benchmark.
+    /// The git revision of the benchmark, and what the server said of its own.
     pub revision: String,
     /// When it began, ISO 8601 in UTC.
     pub started: String,
@@ -160,7 +160,7 @@ impl Side {
         Self {
             tool: report.tool.clone(),
             scale: report.scale.clone(),
-            revision: report.revision.clone(),
+            revision: report.revisions(),
             started: report.started.clone(),
             machine: format!(
                 "{}, {} cores, Linux {}",

@@ -38,7 +38,7 @@ impl fmt::Display for Comparison {
 
 fn write_side(f: &mut fmt::Formatter<'_>, name: &str, side: &Side) -> fmt::Result {
     let line = format!(
-        "{name}: {}, {} scale, revision {}, {}; {}, noise {} %",
+        "{name}: {}, {} scale, {}, {}; {}, noise {} %",
         side.tool,
         side.scale,
         side.revision,
