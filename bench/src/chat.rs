@@ -28,6 +28,7 @@ use crate::rest::Rest;
 use crate::schedule::{Load, MESSAGES_MAX, Schedule};
 use crate::setup;
 use crate::shared::{Outcome, Part, Shared};
+use crate::swarm::course::Course;
 use crate::target::Target;
 use crate::worker::Worker;
 
@@ -59,6 +60,9 @@ pub struct ChatArgs {
     /// For how long, e.g. 500ms, 30s, 5m.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
+    /// For how long before that at the same rate: promises are checked, and nothing is measured.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    warm_up: Duration,
     /// Text to send: JSON lines {"lang", "topic", "turns": [text, ...]}; made up without it.
     #[arg(long)]
     corpus: Option<PathBuf>,
@@ -175,6 +179,7 @@ fn prepare(args: &ChatArgs) -> Result<(Plan, Rest), BenchError> {
     let subscriptions = subscriptions(args)?;
     let load = Load {
         rate: args.rate,
+        warm_up: args.warm_up,
         duration: args.duration,
         zipf: args.zipf,
         seed: args.seed,
@@ -290,8 +295,6 @@ fn judge(plan: &Plan, outcomes: Vec<Outcome>, report: &mut Report) -> crate::ora
             .then(|| plan.message(index).client)
     });
     report.set_verdict(&verdict);
-    report.acked_per_s = rate(report.acked, report.run_s);
-    report.delivered_per_s = rate(report.delivered, report.run_s);
     oracle
 }
 
@@ -305,8 +308,10 @@ fn rate(count: u64, seconds: f64) -> f64 {
 
 fn summarise(args: &ChatArgs, plan: &Plan, outcomes: &[Outcome], start_ns: u64) -> Report {
     let mut tally = crate::tally::Tally::default();
+    let mut course = Course::new(0, plan.schedule.duration());
     for outcome in outcomes {
         tally.merge(&outcome.tally);
+        course.merge(&outcome.course);
     }
     let last_ns = outcomes
         .iter()
@@ -314,6 +319,8 @@ fn summarise(args: &ChatArgs, plan: &Plan, outcomes: &[Outcome], start_ns: u64) 
         .max()
         .unwrap_or(0);
     let refused = tally.refused.iter();
+    let run_s = Duration::from_nanos(last_ns.saturating_sub(start_ns)).as_secs_f64();
+    let measured_s = run_s - args.warm_up.as_secs_f64();
     Report {
         version: REPORT_VERSION,
         options: options(args, plan),
@@ -331,7 +338,11 @@ fn summarise(args: &ChatArgs, plan: &Plan, outcomes: &[Outcome], start_ns: u64) 
         delivery_latency_us: Latency::from(&tally.delivery_us),
         generator_late_us: Latency::from(&tally.late_us),
         generator_cpu_percent: outcomes.iter().map(|outcome| outcome.cpu_percent).collect(),
-        run_s: Duration::from_nanos(last_ns.saturating_sub(start_ns)).as_secs_f64(),
+        run_s,
+        acked_per_s: rate(tally.ack_us.len(), measured_s),
+        delivered_per_s: rate(tally.delivery_us.len(), measured_s),
+        part_s: course.part_s(),
+        delivery_latency_by_part_us: course.parts(),
         disconnects_by_reason: tally.ended,
         ..Report::default()
     }
@@ -344,6 +355,7 @@ fn options(args: &ChatArgs, plan: &Plan) -> Options {
         channels: args.channels,
         subscriptions: subscriptions(args).expect("checked before the plan was made"),
         rate: args.rate,
+        warm_up_s: args.warm_up.as_secs_f64(),
         duration_s: args.duration.as_secs_f64(),
         zipf: args.zipf,
         seed: args.seed,

@@ -57,6 +57,9 @@ pub struct FanoutArgs {
     /// The closed loop, both sides together; or the load at one --rate.
     #[arg(long, default_value = "20s", value_parser = parse_duration)]
     duration: Duration,
+    /// With --rate: for how long that goes on before it counts. Losses count from the start.
+    #[arg(long, default_value = "0s", value_parser = parse_duration, requires = "rate")]
+    warm_up: Duration,
     /// Only the closed loop.
     #[arg(long, conflicts_with = "rate")]
     closed: bool,
@@ -107,23 +110,38 @@ fn measure(args: &FanoutArgs) -> Result<FanoutReport, BenchError> {
         closed(args, &mut crowd, channel, &mut report)?;
     }
     match args.rate {
-        Some(rate) => {
-            let speech = Speech {
-                rate,
-                duration: args.duration,
-                size: usize::from(args.size),
-            };
-            let before = options.pid.and_then(ProcessUse::of);
-            let spoken = speak(&mut crowd, speech, |_, _| (Link(0), channel))?;
-            report.cpu(before, options.pid.and_then(ProcessUse::of), &spoken);
-            report.best(rate, spoken);
-        }
+        Some(rate) => at_rate(args, &mut crowd, channel, rate, &mut report)?,
         None if !args.closed => open::search(args, &mut crowd, channel, &mut report)?,
         None => {}
     }
     report.conclude(&crowd);
     report.losses = losses.until_now();
     Ok(report)
+}
+
+/// The open loop at one rate, behind its warm-up.
+fn at_rate(
+    args: &FanoutArgs,
+    crowd: &mut Crowd,
+    channel: u128,
+    rate: u32,
+    report: &mut FanoutReport,
+) -> Result<(), BenchError> {
+    let speech = |duration| Speech {
+        rate,
+        duration,
+        size: usize::from(args.size),
+    };
+    if !args.warm_up.is_zero() {
+        let spoken = speak(crowd, speech(args.warm_up), |_, _| (Link(0), channel))?;
+        report.lost += spoken.lost;
+        report.thrown_out += spoken.dropped;
+    }
+    let before = args.swarm.pid.and_then(ProcessUse::of);
+    let spoken = speak(crowd, speech(args.duration), |_, _| (Link(0), channel))?;
+    report.cpu(before, args.swarm.pid.and_then(ProcessUse::of), &spoken);
+    report.best(rate, spoken);
+    Ok(())
 }
 
 /// Rounds of the server and of the bare loop in turn.

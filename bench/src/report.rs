@@ -124,7 +124,7 @@ pub struct Report {
     pub resent: u64,
     /// Subscriptions that had missed too much for a replay.
     pub resyncs: u64,
-    /// From the intended send time to the acknowledgement.
+    /// From the intended send time to the acknowledgement; without the warm-up, as all latencies.
     pub ack_latency_us: Latency,
     /// From the intended send time to each subscriber.
     pub delivery_latency_us: Latency,
@@ -138,10 +138,14 @@ pub struct Report {
     pub connect_s: f64,
     /// Seconds from the first intended send time to the last answer or delivery.
     pub run_s: f64,
-    /// Messages acknowledged per second of `run_s`.
+    /// Messages acknowledged per second of `run_s` behind the warm-up.
     pub acked_per_s: f64,
-    /// Deliveries per second of `run_s`.
+    /// Deliveries per second of `run_s` behind the warm-up.
     pub delivered_per_s: f64,
+    /// How long a part of the course is, seconds.
+    pub part_s: f64,
+    /// Deliveries of the messages that were due in each part, from the first on.
+    pub delivery_latency_by_part_us: Vec<Latency>,
 }
 
 /// What was asked for.
@@ -157,7 +161,9 @@ pub struct Options {
     pub subscriptions: u32,
     /// Messages per second offered.
     pub rate: u32,
-    /// Seconds of load.
+    /// Seconds of load before anything is measured.
+    pub warm_up_s: f64,
+    /// Seconds of load after that.
     pub duration_s: f64,
     /// Zipf exponent.
     pub zipf: f64,

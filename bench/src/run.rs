@@ -9,7 +9,8 @@ use throng_protocol::Seq;
 use crate::index::MessageIndex;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
-use crate::tally::Tally;
+use crate::swarm::course::Course;
+use crate::tally::{Tally, record};
 
 /// What the clients of one thread share.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Run<'a> {
     pub oracle: Oracle,
     /// What was counted.
     pub tally: Tally,
+    /// Deliveries by when their message was due, counted from the start.
+    pub course: Course,
     /// When the first message was due, in the thread's time.
     pub start_ns: u64,
     /// Messages that were sent more than once: their order is not promised.
@@ -39,6 +42,7 @@ impl<'a> Run<'a> {
             plan,
             oracle: Oracle::new(channels, plan.schedule.planned().len()),
             tally: Tally::default(),
+            course: Course::new(0, plan.schedule.duration()),
             start_ns: 0,
             resent: Vec::new(),
             heads: vec![Seq(0); channels],
@@ -56,9 +60,34 @@ impl<'a> Run<'a> {
         [a, b, c, d]
     }
 
+    /// A message left now.
+    pub fn left(&mut self, index: MessageIndex, now_ns: u64) {
+        let late_ns = self.since_due_ns(index, now_ns);
+        if self.plan.schedule.is_measured(index) {
+            record(&mut self.tally.late_us, late_ns);
+        }
+    }
+
+    /// A message was acknowledged now.
+    pub fn acked(&mut self, index: MessageIndex, now_ns: u64) {
+        let late_ns = self.since_due_ns(index, now_ns);
+        if self.plan.schedule.is_measured(index) {
+            record(&mut self.tally.ack_us, late_ns);
+        }
+    }
+
+    /// A message reached a subscriber now.
+    pub fn delivered(&mut self, index: MessageIndex, now_ns: u64) {
+        let late_ns = self.since_due_ns(index, now_ns);
+        self.course
+            .record(self.plan.schedule.due_ns(index), late_ns);
+        if self.plan.schedule.is_measured(index) {
+            record(&mut self.tally.delivery_us, late_ns);
+        }
+    }
+
     /// How long a message has been due, nanoseconds.
-    #[must_use]
-    pub fn since_due_ns(&self, index: MessageIndex, now_ns: u64) -> u64 {
+    fn since_due_ns(&self, index: MessageIndex, now_ns: u64) -> u64 {
         now_ns.saturating_sub(self.start_ns + self.plan.schedule.due_ns(index))
     }
 }

@@ -35,7 +35,9 @@ pub struct Planned {
 pub struct Load {
     /// Messages per second, at least 1.
     pub rate: u32,
-    /// For how long.
+    /// For how long before anything is measured.
+    pub warm_up: Duration,
+    /// For how long after that.
     pub duration: Duration,
     /// Zipf exponent of the channels' popularity; 0 makes all alike.
     pub zipf: f64,
@@ -47,7 +49,8 @@ impl Load {
     /// How many messages that makes.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        let messages = u128::from(self.rate) * self.duration.as_millis() / 1000;
+        let duration = self.warm_up.saturating_add(self.duration);
+        let messages = u128::from(self.rate) * duration.as_millis() / 1000;
         u64::try_from(messages).unwrap_or(u64::MAX)
     }
 }
@@ -56,6 +59,7 @@ impl Load {
 #[derive(Debug)]
 pub struct Schedule {
     rate: u32,
+    warm_up_ns: u64,
     planned: Vec<Planned>,
 }
 
@@ -89,6 +93,7 @@ impl Schedule {
             .collect();
         Self {
             rate: load.rate,
+            warm_up_ns: u64::try_from(load.warm_up.as_nanos()).unwrap_or(u64::MAX),
             planned,
         }
     }
@@ -103,6 +108,19 @@ impl Schedule {
     #[must_use]
     pub fn due_ns(&self, message: MessageIndex) -> u64 {
         u64::from(message.0) * 1_000_000_000 / u64::from(self.rate)
+    }
+
+    /// Whether a message is due after the warm-up.
+    #[must_use]
+    pub fn is_measured(&self, message: MessageIndex) -> bool {
+        self.due_ns(message) >= self.warm_up_ns
+    }
+
+    /// How long load is offered, the warm-up included.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        let messages = u64::try_from(self.planned.len()).unwrap_or(u64::MAX);
+        Duration::from_secs(messages) / self.rate
     }
 }
 
@@ -149,6 +167,7 @@ mod tests {
 
     const LOAD: Load = Load {
         rate: 300,
+        warm_up: Duration::ZERO,
         duration: Duration::from_secs(10),
         zipf: 1.0,
         seed: 5,
@@ -169,6 +188,18 @@ mod tests {
         assert_eq!(schedule.due_ns(MessageIndex(1)), 3_333_333);
         assert_eq!(schedule.due_ns(MessageIndex(300)), 1_000_000_000);
         assert_eq!(schedule.due_ns(MessageIndex(2999)), 9_996_666_666);
+    }
+
+    #[test]
+    fn a_warm_up_comes_before() {
+        let (_, _, schedule) = plan(&Load {
+            warm_up: Duration::from_secs(2),
+            ..LOAD
+        });
+        assert_eq!(schedule.duration(), Duration::from_secs(12));
+        assert!(!schedule.is_measured(MessageIndex(599)));
+        assert!(schedule.is_measured(MessageIndex(600)));
+        assert!(plan(&LOAD).2.is_measured(MessageIndex(0)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::ended::Ended;
 use crate::index::{ChannelIndex, MessageIndex};
 use crate::oracle::Oracle;
+use crate::swarm::course::Course;
 use crate::tally::Tally;
 
 /// What the threads of a run tell each other.
@@ -109,6 +110,8 @@ pub struct Outcome {
     pub oracle: Oracle,
     /// What it counted.
     pub tally: Tally,
+    /// Deliveries by when their message was due.
+    pub course: Course,
     /// Messages that were sent more than once.
     pub resent: Vec<MessageIndex>,
     /// Messages neither acknowledged nor refused.

@@ -33,7 +33,7 @@ pub struct Tally {
     pub resent: u64,
     /// Subscriptions that were told to fetch anew.
     pub resyncs: u64,
-    /// Intended send time to acknowledgement, microseconds.
+    /// Intended send time to acknowledgement, microseconds; without the warm-up, as all latencies here.
     pub ack_us: Histogram<u64>,
     /// Intended send time to delivery, microseconds.
     pub delivery_us: Histogram<u64>,

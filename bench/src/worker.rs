@@ -260,6 +260,7 @@ impl<'a> Worker<'a> {
         Outcome {
             oracle: self.run.oracle,
             tally: self.run.tally,
+            course: self.run.course,
             resent: self.run.resent,
             unanswered,
             not_live,

@@ -20,7 +20,6 @@ use crate::index::{ChannelIndex, ClientIndex, MessageIndex};
 use crate::oracle::WatchId;
 use crate::plan::Plan;
 use crate::run::Run;
-use crate::tally::record;
 
 /// Until HELLO says otherwise.
 const HEARTBEAT_MS_DEFAULT: u64 = 30_000;
@@ -241,8 +240,7 @@ impl Session {
             self.waiting.push_back(message);
             return;
         }
-        let late_ns = run.since_due_ns(message, now_ns);
-        record(&mut run.tally.late_us, late_ns);
+        run.left(message, now_ns);
         self.say_first_time(message, run);
     }
 
@@ -271,8 +269,7 @@ impl Session {
         if planned.channel != channel || run.plan.corpus.text(planned.text) != created.content {
             run.oracle.wrong_content();
         }
-        let since_due_ns = run.since_due_ns(index, now_ns);
-        record(&mut run.tally.delivery_us, since_due_ns);
+        run.delivered(index, now_ns);
     }
 
     fn acked(
@@ -291,8 +288,7 @@ impl Session {
         run.oracle.acked(channel, seq, message, index);
         let head = &mut run.heads[channel.place()];
         *head = seq.max(*head);
-        let since_due_ns = run.since_due_ns(index, now_ns);
-        record(&mut run.tally.ack_us, since_due_ns);
+        run.acked(index, now_ns);
     }
 
     fn refused(

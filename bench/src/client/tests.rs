@@ -24,6 +24,7 @@ fn plan() -> Plan {
     let audiences = Audiences::even(1, 1, 1, 1);
     let load = Load {
         rate: 10,
+        warm_up: Duration::ZERO,
         duration: Duration::from_secs(1),
         zipf: 0.0,
         seed: 1,

@@ -32,13 +32,18 @@ impl Report {
             channels,
             subscriptions,
             rate,
+            warm_up_s,
             duration_s,
             ..
         } = &self.options;
+        let warm_up = match *warm_up_s > 0.0 {
+            true => format!(" after {warm_up_s} s of warm-up"),
+            false => String::new(),
+        };
         writeln!(
             out,
             "{clients} clients, {channels} channels, {subscriptions} subscriptions each, \
-             {rate} messages/s for {duration_s} s"
+             {rate} messages/s for {duration_s} s{warm_up}"
         )?;
         let Self {
             setup_s,

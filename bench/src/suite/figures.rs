@@ -151,7 +151,7 @@ pub static CHAT: Wanted = Wanted {
         ("/ack_latency_us", "acknowledgement"),
         ("/delivery_latency_us", "delivery"),
     ],
-    course: None,
+    course: Some(""),
 };
 
 /// `throng-bench history`.

@@ -11,6 +11,10 @@ use crate::store::Scale;
 
 /// Users that a server has at least: what a fan-out's spare clients and circles need.
 const SPARE_ACCOUNTS: u32 = 8;
+/// Users who read history: the benchmark's own number.
+const READERS: u32 = 64;
+/// How long an open loop goes on before it is measured.
+const WARM_UP: &str = "2s";
 
 /// One benchmark of one server.
 #[derive(Clone, PartialEq, Debug)]
@@ -34,6 +38,19 @@ pub struct Step {
     /// What is read from its report.
     pub wanted: &'static Wanted,
 }
+
+/// A step with nothing special: a server on all cores, as it is shipped.
+const PLAIN: Step = Step {
+    name: "",
+    subject: "throng",
+    about: "",
+    server: ServerKind::None,
+    settings: &[],
+    shards: 0,
+    is_pinned: false,
+    args: Vec::new(),
+    wanted: &figures::STORE,
+};
 
 /// What a step is run against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,51 +170,44 @@ fn words(line: &str) -> Vec<String> {
 }
 
 fn memory(sizes: &Sizes) -> Vec<Step> {
-    let modes: [(&str, &[(&str, &str)]); 2] = [
-        ("throng", &[]),
-        ("throng, dense", &[("THRONG_SOCKETS__MODE", "dense")]),
-    ];
-    let step = |(subject, settings)| Step {
+    let plain = Step {
         name: "idle",
-        subject,
         about: "What a session costs that is identified, has five subscriptions and sends heartbeats.",
         server: ServerKind::Serve(sizes.idle),
-        settings,
-        shards: 0,
-        is_pinned: false,
         args: words(&format!(
             "idle --connections {} --duration {}",
             sizes.idle, sizes.idle_hold
         )),
         wanted: &figures::IDLE,
+        ..PLAIN
     };
-    modes.map(step).to_vec()
+    let dense = Step {
+        subject: "throng, dense",
+        settings: &[("THRONG_SOCKETS__MODE", "dense")],
+        ..plain.clone()
+    };
+    vec![plain, dense]
 }
 
 fn connect(sizes: &Sizes) -> Step {
     Step {
         name: "connect",
-        subject: "throng",
         about: "How fast sessions come, from the first SYN to the fifth SUBSCRIBED, as fast as they are taken.",
         server: ServerKind::Serve(sizes.connect),
-        settings: &[],
-        shards: 0,
-        is_pinned: false,
         args: words(&format!(
             "connect --connections {} --duration {}",
             sizes.connect, sizes.duration
         )),
         wanted: &figures::CONNECT,
+        ..PLAIN
     }
 }
 
 fn echo(sizes: &Sizes) -> Step {
     Step {
         name: "echo",
-        subject: "throng",
         about: "A closed loop of 64 B messages on 1,000 connections, beside the least that an echo on io_uring costs.",
         server: ServerKind::Echo,
-        settings: &[],
         shards: 1,
         is_pinned: true,
         args: words(&format!(
@@ -205,6 +215,7 @@ fn echo(sizes: &Sizes) -> Step {
             sizes.duration
         )),
         wanted: &figures::ECHO,
+        ..PLAIN
     }
 }
 
@@ -215,19 +226,22 @@ const DURABILITIES: [(&str, &[(&str, &str)]); 2] = [
 ];
 
 fn fanout(sizes: &Sizes) -> Vec<Step> {
+    let pinned = Step {
+        shards: 1,
+        is_pinned: true,
+        ..PLAIN
+    };
     let closed = Step {
         name: "fanout-closed",
         subject: "throng, synced",
         about: "One sender; the next message leaves when all subscribers have the last. Beside a bare loop of send() over as many sockets.",
         server: ServerKind::Serve(sizes.closed_subscribers + SPARE_ACCOUNTS),
-        settings: &[],
-        shards: 1,
-        is_pinned: true,
         args: words(&format!(
             "fanout --closed --subscribers {} --duration {}",
             sizes.closed_subscribers, sizes.duration
         )),
         wanted: &figures::FANOUT_CLOSED,
+        ..pinned.clone()
     };
     let open = |(subject, settings)| Step {
         name: "fanout-open",
@@ -235,13 +249,12 @@ fn fanout(sizes: &Sizes) -> Vec<Step> {
         about: "One channel in an open loop at a fixed rate: when deliveries come, counted from when their message was due.",
         server: ServerKind::Serve(sizes.open_subscribers + SPARE_ACCOUNTS),
         settings,
-        shards: 1,
-        is_pinned: true,
         args: words(&format!(
-            "fanout --subscribers {} --rate {} --duration {}",
+            "fanout --subscribers {} --rate {} --warm-up {WARM_UP} --duration {}",
             sizes.open_subscribers, sizes.open_rate, sizes.duration
         )),
         wanted: &figures::FANOUT_OPEN,
+        ..pinned.clone()
     };
     let most = |(subject, settings)| Step {
         name: "fanout-most",
@@ -267,65 +280,53 @@ fn chat(sizes: &Sizes) -> Step {
         subject: "throng, synced",
         about: "People talk in an open loop, and every promise is checked: once, in order, and in history afterwards.",
         server: ServerKind::Serve(sizes.chat_clients),
-        settings: &[],
-        shards: 0,
-        is_pinned: false,
         args: words(&format!(
-            "chat --clients {} --channels {} --rate {} --duration {}",
+            "chat --clients {} --channels {} --rate {} --warm-up {WARM_UP} --duration {}",
             sizes.chat_clients,
             sizes.chat_clients / 5,
             sizes.chat_rate,
             sizes.duration
         )),
         wanted: &figures::CHAT,
+        ..PLAIN
     }
 }
 
 fn history(sizes: &Sizes) -> Step {
     Step {
         name: "history",
-        subject: "throng",
         about: "Pages of 50 messages over REST in an open loop, one in four the newest of its channel.",
-        server: ServerKind::Serve(64),
-        settings: &[],
-        shards: 0,
-        is_pinned: false,
+        server: ServerKind::Serve(READERS),
         args: words(&format!(
             "history --fill {} --rate {} --duration {}",
             sizes.fill, sizes.read_rate, sizes.duration
         )),
         wanted: &figures::HISTORY,
+        ..PLAIN
     }
 }
 
 fn storm(sizes: &Sizes) -> Step {
     Step {
         name: "storm",
-        subject: "throng",
         about: "All but one in a hundred lose their connection at once, come back, and get what they missed.",
         server: ServerKind::Serve(sizes.storm),
-        settings: &[],
-        shards: 0,
-        is_pinned: false,
         args: words(&format!("storm --drop --connections {}", sizes.storm)),
         wanted: &figures::STORM,
+        ..PLAIN
     }
 }
 
 fn store(sizes: &Sizes) -> Step {
     Step {
         name: "store",
-        subject: "throng",
         about: "The message store by itself: durable appends in commits of 16, and pages of a channel.",
-        server: ServerKind::None,
-        settings: &[],
-        shards: 0,
-        is_pinned: false,
         args: words(&format!(
             "store --scale {} --only append --only throng --only raw",
             sizes.store
         )),
         wanted: &figures::STORE,
+        ..PLAIN
     }
 }
 

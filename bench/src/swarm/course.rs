@@ -49,11 +49,18 @@ impl Course {
         let part = due_ns.saturating_sub(self.start_ns) / self.part_ns;
         let part = part.min(PARTS_MAX - 1) as usize;
         if self.parts.len() <= part {
-            let empty = Histogram::new_with_max(LATENCY_US_MAX, 2);
-            self.parts
-                .resize(part + 1, empty.expect("2 digits over an hour fit"));
+            self.parts.resize(part + 1, empty());
         }
         record(&mut self.parts[part], late_ns);
+    }
+
+    /// Adds what another thread heard of the same speech.
+    pub fn merge(&mut self, other: &Self) {
+        let missing = other.parts.len().saturating_sub(self.parts.len());
+        self.parts.extend((0..missing).map(|_| empty()));
+        for (part, other) in self.parts.iter_mut().zip(&other.parts) {
+            part.add(other).expect("histograms of the same bounds");
+        }
     }
 
     /// The latencies of each part.
@@ -61,6 +68,10 @@ impl Course {
     pub fn parts(&self) -> Vec<Latency> {
         self.parts.iter().map(Latency::brief).collect()
     }
+}
+
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_US_MAX, 2).expect("2 digits over an hour fit")
 }
 
 #[cfg(test)]
@@ -88,6 +99,20 @@ mod tests {
     #[test]
     fn seconds_of_a_short_speech() {
         check(3, &[0, 0, 2], 1.0, &[2, 0, 1]);
+    }
+
+    #[test]
+    fn threads_together() {
+        let mut one = Course::new(0, Duration::from_secs(3));
+        let mut other = Course::new(0, Duration::from_secs(3));
+        one.record(0, 1);
+        other.record(0, 1);
+        other.record(2 * S, 1);
+        one.merge(&other);
+        let counts: Vec<u64> = one.parts().iter().map(|part| part.count).collect();
+        assert_eq!(counts, [2, 0, 1]);
+        other.merge(&Course::new(0, Duration::from_secs(3)));
+        assert_eq!(other.parts().len(), 3);
     }
 
     #[test]
