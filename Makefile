@@ -11,7 +11,7 @@ SECONDS ?= 60
 RUNS ?= perf/runs/$(shell date +%F)
 
 # What the programs say that they were built from, `-dirty` behind it where files had been changed.
-BUILD_REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+BUILD_REVISION ?= $(shell git describe --exclude '*' --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 export BUILD_REVISION := $(BUILD_REVISION)
 
 .PHONY: suite run build test deps fmt lint unit sim sim-store fuzz deny micro perf-gate long-soak long-million long-most long-storm

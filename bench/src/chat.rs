@@ -28,7 +28,6 @@ use crate::rest::Rest;
 use crate::schedule::{Load, MESSAGES_MAX, Schedule};
 use crate::setup;
 use crate::shared::{Outcome, Part, Shared};
-use crate::swarm::course::Course;
 use crate::target::Target;
 use crate::worker::Worker;
 
@@ -189,6 +188,9 @@ fn prepare(args: &ChatArgs) -> Result<(Plan, Rest), BenchError> {
             messages: load.messages(),
         });
     }
+    if !load.is_measured() {
+        return Err(BenchError::OnlyWarmUp);
+    }
     let corpus = files::corpus(args.corpus.as_deref(), args.seed)?;
     let audiences = Audiences::even(args.clients, args.channels, subscriptions, args.seed);
     let schedule = Schedule::plan(&corpus, &audiences, &load);
@@ -278,7 +280,9 @@ fn watch(plan: &Plan, shared: &Shared, is_over: impl Fn() -> bool) {
 fn judge(plan: &Plan, outcomes: Vec<Outcome>, report: &mut Report) -> crate::oracle::Oracle {
     let mut resent = Vec::new();
     let mut oracles = Vec::new();
+    let mut early = 0;
     for outcome in outcomes {
+        early += outcome.tally.early;
         resent.extend(outcome.resent);
         oracles.push(outcome.oracle);
     }
@@ -295,6 +299,9 @@ fn judge(plan: &Plan, outcomes: Vec<Outcome>, report: &mut Report) -> crate::ora
             .then(|| plan.message(index).client)
     });
     report.set_verdict(&verdict);
+    // What is caught up on does not say which message it is: it counts as measured.
+    let measured_s = report.run_s - report.options.warm_up_s;
+    report.delivered_per_s = rate(report.delivered.saturating_sub(early), measured_s);
     oracle
 }
 
@@ -308,7 +315,7 @@ fn rate(count: u64, seconds: f64) -> f64 {
 
 fn summarise(args: &ChatArgs, plan: &Plan, outcomes: &[Outcome], start_ns: u64) -> Report {
     let mut tally = crate::tally::Tally::default();
-    let mut course = Course::new(0, plan.schedule.duration());
+    let mut course = plan.schedule.course();
     for outcome in outcomes {
         tally.merge(&outcome.tally);
         course.merge(&outcome.course);
@@ -340,7 +347,6 @@ fn summarise(args: &ChatArgs, plan: &Plan, outcomes: &[Outcome], start_ns: u64) 
         generator_cpu_percent: outcomes.iter().map(|outcome| outcome.cpu_percent).collect(),
         run_s,
         acked_per_s: rate(tally.ack_us.len(), measured_s),
-        delivered_per_s: rate(tally.delivery_us.len(), measured_s),
         part_s: course.part_s(),
         delivery_latency_by_part_us: course.parts(),
         disconnects_by_reason: tally.ended,

@@ -88,6 +88,9 @@ pub enum BenchError {
         /// How many messages it would be.
         messages: u64,
     },
+    /// Nothing would be measured.
+    #[error("no message is due after --warm-up: raise --duration or --rate")]
+    OnlyWarmUp,
     /// The clients are not members of the guild that was named.
     #[error(
         "the first token's user is no member of guild {guild}: seed the users with `--guild {guild}`"
@@ -121,7 +124,7 @@ pub enum BenchError {
         last: String,
     },
     /// The server's program is not there.
-    #[error("{}: {source} (--server names the server's program; `make build` makes it)", path.display())]
+    #[error("{}: {source} (`make build` makes the server's program; --server of `suite` and --throng of `peers` name another one)", path.display())]
     NoServer {
         /// Where it was looked for.
         path: PathBuf,

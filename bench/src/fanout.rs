@@ -135,7 +135,8 @@ fn at_rate(
     if !args.warm_up.is_zero() {
         let spoken = speak(crowd, speech(args.warm_up), |_, _| (Link(0), channel))?;
         report.lost += spoken.lost;
-        report.thrown_out += spoken.dropped;
+        report.warm_up = Some(spoken);
+        report.warm_up_s = args.warm_up.as_secs_f64();
     }
     let before = args.swarm.pid.and_then(ProcessUse::of);
     let spoken = speak(crowd, speech(args.duration), |_, _| (Link(0), channel))?;

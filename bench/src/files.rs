@@ -67,6 +67,18 @@ fn read_at_most(path: &Path, bytes_max: u64) -> Result<String, BenchError> {
     Ok(text)
 }
 
+/// An empty file for what a program of ours says.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn create(path: &Path) -> Result<std::fs::File, BenchError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the edge that keeps what programs say"
+    )]
+    std::fs::File::create(path).map_err(named(path))
+}
+
 /// Writes a report as JSON.
 ///
 /// # Errors

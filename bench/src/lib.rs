@@ -3,7 +3,7 @@
 //!
 //! It meets the server over a socket, like any client: it depends on the wire types and the store
 //! and never on the server. Pure parts know no socket, clock or file; the edges are `chat`,
-//! `setup`, `rest`, `reading`, `machine`, `process`, `program`, `suite::child`, `suite::server`, `worker`, `socket`, `files`, `store`, `clock`, `memory`, `loopback`, `soak`,
+//! `setup`, `rest`, `reading`, `machine`, `interrupt`, `process`, `program`, `suite::child`, `suite::server`, `worker`, `socket`, `files`, `store`, `clock`, `memory`, `loopback`, `soak`,
 //! `echo`, `fanout::bare`, `peers::places`, `peers::server`, and of `swarm` what holds rings, addresses and tokens.
 //!
 //! Invariants: in an open loop, load follows the plan, never the server's pace, and latencies count
@@ -26,6 +26,7 @@ pub mod heard;
 pub mod history;
 pub mod idle;
 pub mod index;
+mod interrupt;
 pub mod loopback;
 pub mod machine;
 pub mod memory;

@@ -39,10 +39,11 @@ use clap::{Args, ValueEnum};
 
 use crate::clock::{Clock, utc_now};
 use crate::error::BenchError;
+use crate::interrupt::{INTERRUPTED_STATUS, Interrupt};
 use crate::machine::Watched;
+use crate::suite::REVISION;
 use crate::suite::exports::Exports;
 use crate::suite::model::{SUITE_VERSION, SuiteReport, Verdict};
-use crate::suite::{REVISION, ended_by_signal};
 use crate::swarm::options::{pin, places_allowed};
 pub use error::PeersError;
 use findings::Findings;
@@ -126,7 +127,7 @@ pub fn run(args: &PeersArgs) -> ExitCode {
             }
             match (is_kept, report.complete, failures) {
                 (false, ..) => ExitCode::from(1),
-                (true, false, 0) => ExitCode::from(130),
+                (true, false, 0) => ExitCode::from(INTERRUPTED_STATUS),
                 (true, _, 1..) => ExitCode::from(2),
                 (true, true, 0) => ExitCode::SUCCESS,
             }
@@ -141,8 +142,7 @@ pub fn run(args: &PeersArgs) -> ExitCode {
 /// The report, and how many times a server could not be measured that is installed.
 fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
     let clock = Clock::start();
-    let ended = ended_by_signal()?;
-    let mut run = Run::new(args, ended);
+    let mut run = Run::new(args, Interrupt::listen()?);
     let mut report = SuiteReport {
         version: SUITE_VERSION,
         tool: "throng-bench peers".to_owned(),
@@ -171,7 +171,7 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
     let mut failures = 0;
     'rounds: for round in 1..=args.rounds.unwrap_or(run.sizes.rounds) {
         for (benchmark, subject) in run.turns() {
-            if run.has_ended() {
+            if run.is_interrupted() {
                 break 'rounds;
             }
             if !run.subjects.contains(&subject) {
@@ -184,7 +184,7 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
                         findings.add(found);
                     }
                 }
-                Err(_) if run.has_ended() => break 'rounds,
+                Err(_) if run.is_interrupted() => break 'rounds,
                 Err(error) => {
                     failures += 1;
                     let name = run.give_up(subject, benchmark, &error);
@@ -195,7 +195,7 @@ fn measure(args: &PeersArgs) -> Result<(SuiteReport, u32), BenchError> {
         }
     }
     report.parts = findings.parts();
-    report.complete = failures == 0 && !run.has_ended();
+    report.complete = failures == 0 && !run.is_interrupted();
     report.machine = watched.end();
     report.machine.cores_used = run.cores_used();
     report.warnings.extend(report.machine.warnings());

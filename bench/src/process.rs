@@ -1,21 +1,22 @@
-//! Processes that a run starts: servers, and benchmarks on their own.
+//! Servers and benchmarks that a run starts as processes of their own.
 //!
-//! It never touches a process that it did not start.
+//! It never touches a process that it did not start. Those that are told what to do over pipes
+//! (`store-engine`, `raw-echo`) are started where they are told.
 //!
 //! Invariants: a process is on its core from its first instruction on; Ctrl-C on the terminal
-//! reaches this program alone, which ends it in its turn; it ends with its handle, and with this
-//! program however that ends.
+//! reaches this program alone, which ends it in its turn; it ends with its handle, and with the
+//! thread that started it, however that ends: start it where it is waited for.
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::clock::pause;
+use crate::interrupt::Interrupt;
 use crate::swarm::options::pin_thread;
 
 /// How often it is looked whether one has ended.
@@ -40,9 +41,9 @@ impl Process {
         if let Some(core) = core {
             pin_thread(core)?;
         }
-        let child = command.spawn();
+        let started = command.spawn().map(|child| Self { child });
         sched_setaffinity(None, &own)?;
-        Ok(Self { child: child? })
+        started
     }
 
     /// Its process id.
@@ -60,24 +61,24 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end, and asks for it when `ended` says that there is no time.
-    pub(crate) fn finish(mut self, ended: &AtomicBool) -> io::Result<ExitStatus> {
-        loop {
+    /// Waits for its end, and asks for it when there is no time; says its status, none for one that
+    /// had to be killed.
+    pub(crate) fn finish(mut self, interrupt: &Interrupt) -> io::Result<Option<ExitStatus>> {
+        while !interrupt.has_come() {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            if ended.load(Ordering::Relaxed) {
-                self.terminate();
-                return self.child.wait();
+                return Ok(Some(status));
             }
             pause(LOOK);
         }
+        self.end()
     }
 
-    /// Asks for its end with SIGTERM. None when it does not end within [`END_S_MAX`]: then it is
-    /// killed.
+    /// Asks for its end with SIGTERM; says its status, none for one that did not end within
+    /// [`END_S_MAX`] and was killed.
     pub(crate) fn end(mut self) -> io::Result<Option<ExitStatus>> {
-        self.terminate();
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        // One that has ended by itself says so by its status.
+        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         let looks = Duration::from_secs(END_S_MAX).as_millis() / LOOK.as_millis();
         for _ in 0..looks {
             if let Some(status) = self.child.try_wait()? {
@@ -86,12 +87,6 @@ impl Process {
             pause(LOOK);
         }
         Ok(None)
-    }
-
-    fn terminate(&self) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        // One that has ended by itself says so by its status.
-        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
     }
 }
 
@@ -103,7 +98,7 @@ impl Drop for Process {
     }
 }
 
-/// The process ends when this one does, however that ends.
+/// The process ends when the thread does that starts it, however that ends.
 #[expect(
     unsafe_code,
     reason = "what a child does before its program has no safe interface"
@@ -118,25 +113,47 @@ fn end_with_us(command: &mut Command) {
 mod tests {
     use super::*;
 
-    fn sleep() -> Process {
-        Process::start(Command::new("sleep").arg("60"), None).expect("there is a sleep")
+    fn sleep(core: Option<usize>) -> Process {
+        Process::start(Command::new("sleep").arg("60"), core).expect("there is a sleep")
     }
 
     #[test]
     fn ends_when_it_is_told_to() {
-        let process = sleep();
+        let process = sleep(None);
         let status = process.end().expect("it is ours").expect("it ends");
         assert!(!status.success());
-        let status = sleep().finish(&AtomicBool::new(true)).expect("it is ours");
+        let finished = sleep(None).finish(&Interrupt::fixed(true));
+        let status = finished.expect("it is ours").expect("it ends");
         assert!(!status.success());
     }
 
     #[test]
+    fn is_waited_for() {
+        let process = Process::start(&mut Command::new("true"), None).expect("there is a true");
+        let status = process.finish(&Interrupt::fixed(false));
+        assert!(status.expect("it is ours").expect("it ends").success());
+    }
+
+    #[test]
     fn ends_with_its_handle() {
-        let mut process = sleep();
+        let mut process = sleep(None);
         assert!(process.is_running());
         let stat = format!("/proc/{}/stat", process.pid());
         drop(process);
         assert!(!std::path::Path::new(&stat).exists());
+    }
+
+    #[test]
+    fn is_where_it_was_put_and_we_are_where_we_were() {
+        let own = sched_getaffinity(None).expect("a thread has cores");
+        let core = (0..CpuSet::MAX_CPU).rfind(|&core| own.is_set(core));
+        let process = sleep(core);
+        let pid = i32::try_from(process.pid()).ok().and_then(Pid::from_raw);
+        let its = sched_getaffinity(pid).expect("it runs");
+        assert_eq!(
+            (its.count(), core.is_some_and(|core| its.is_set(core))),
+            (1, true)
+        );
+        assert!(own == sched_getaffinity(None).expect("a thread has cores"));
     }
 }

@@ -6,11 +6,14 @@
 //! reaches one that is started here.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::error::BenchError;
+use crate::files;
+use crate::interrupt::Interrupt;
+use crate::process::{END_S_MAX, Process};
 use crate::swarm::options::system;
 
 /// The limits that would stop one generator that plays thousands of people.
@@ -27,15 +30,18 @@ pub(crate) fn locate(named: Option<&Path>) -> Result<PathBuf, BenchError> {
         None => beside().unwrap_or_else(|_| "throng".into()),
     };
     match fs::metadata(&path) {
-        Ok(_) => Ok(path),
+        Ok(facts) if facts.is_file() => Ok(path),
+        Ok(_) => Err(BenchError::NoServer {
+            path,
+            source: ErrorKind::InvalidInput.into(),
+        }),
         Err(source) => Err(BenchError::NoServer { path, source }),
     }
 }
 
-/// A program without this one's `THRONG_` variables, which Ctrl-C on the terminal does not reach.
+/// A program without this one's `THRONG_` variables.
 pub(crate) fn untouched(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.process_group(0);
     let names = std::env::vars_os().map(|(name, _)| name);
     for name in names.filter(|name| name.to_string_lossy().starts_with("THRONG_")) {
         command.env_remove(name);
@@ -52,34 +58,47 @@ pub(crate) fn version(program: &Path) -> String {
     )
 }
 
-/// Makes accounts in a store that does not run: all share the channel `lobby`, and have circles of so
-/// many where there are circles. Their tokens go to a file.
-///
-/// # Errors
-/// When the program does not start, or does not end well.
-pub(crate) fn seed(
-    program: &Path,
-    accounts: u32,
-    circles: Option<u32>,
-    data: &Path,
-    tokens: &Path,
-) -> Result<(), BenchError> {
-    let mut command = untouched(program);
-    command
-        .args(["admin", "seed-users", "--everyone", "lobby"])
-        .args(["--count", &accounts.to_string()]);
-    if let Some(size) = circles {
-        command.args(["--circles", &size.to_string()]);
+/// Accounts to be made in a store that does not run.
+pub(crate) struct Accounts<'a> {
+    /// How many. All share the channel `lobby`.
+    pub(crate) count: u32,
+    /// Have circles of so many, each with channels of its own.
+    pub(crate) circles: Option<u32>,
+    /// The store's folder.
+    pub(crate) data: &'a Path,
+    /// Where their tokens go, one a line; what the program says goes beside it.
+    pub(crate) tokens: &'a Path,
+}
+
+impl Accounts<'_> {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// When the program does not start, or does not end well, or is interrupted.
+    pub(crate) fn seed(&self, program: &Path, interrupt: &Interrupt) -> Result<(), BenchError> {
+        let mut command = untouched(program);
+        command
+            .args(["admin", "seed-users", "--everyone", "lobby"])
+            .args(["--count", &self.count.to_string()]);
+        if let Some(size) = self.circles {
+            command.args(["--circles", &size.to_string()]);
+        }
+        command.arg("--data").arg(self.data);
+        command.arg("--out").arg(self.tokens);
+        let doing = "making accounts";
+        let log = self.tokens.with_extension("log");
+        command.stdout(Stdio::null()).stderr(files::create(&log)?);
+        let process = Process::start(&mut command, None).map_err(system(doing))?;
+        let ended = process.finish(interrupt).map_err(system(doing))?;
+        interrupt.check()?;
+        match ended {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(BenchError::ServerEnded {
+                doing,
+                status,
+                said: files::read_text(&log).unwrap_or_default().trim().to_owned(),
+            }),
+            None => Err(BenchError::ServerStays { seconds: END_S_MAX }),
+        }
     }
-    command.arg("--data").arg(data).arg("--out").arg(tokens);
-    let doing = "making accounts";
-    let seeded = command.output().map_err(system(doing))?;
-    if seeded.status.success() {
-        return Ok(());
-    }
-    Err(BenchError::ServerEnded {
-        doing,
-        status: seeded.status,
-        said: String::from_utf8_lossy(&seeded.stderr).trim().to_owned(),
-    })
 }

@@ -140,11 +140,11 @@ pub struct Report {
     pub run_s: f64,
     /// Messages acknowledged per second of `run_s` behind the warm-up.
     pub acked_per_s: f64,
-    /// Deliveries per second of `run_s` behind the warm-up.
+    /// Deliveries per second of `run_s` behind the warm-up; what is caught up on counts, too.
     pub delivered_per_s: f64,
     /// How long a part of the course is, seconds.
     pub part_s: f64,
-    /// Deliveries of the messages that were due in each part, from the first on.
+    /// Deliveries of the messages that were due in each part behind the warm-up.
     pub delivery_latency_by_part_us: Vec<Latency>,
 }
 

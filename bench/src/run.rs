@@ -21,7 +21,7 @@ pub struct Run<'a> {
     pub oracle: Oracle,
     /// What was counted.
     pub tally: Tally,
-    /// Deliveries by when their message was due, counted from the start.
+    /// Deliveries by when their message was due, counted from the start, without the warm-up.
     pub course: Course,
     /// When the first message was due, in the thread's time.
     pub start_ns: u64,
@@ -42,7 +42,7 @@ impl<'a> Run<'a> {
             plan,
             oracle: Oracle::new(channels, plan.schedule.planned().len()),
             tally: Tally::default(),
-            course: Course::new(0, plan.schedule.duration()),
+            course: plan.schedule.course(),
             start_ns: 0,
             resent: Vec::new(),
             heads: vec![Seq(0); channels],
@@ -79,10 +79,12 @@ impl<'a> Run<'a> {
     /// A message reached a subscriber now.
     pub fn delivered(&mut self, index: MessageIndex, now_ns: u64) {
         let late_ns = self.since_due_ns(index, now_ns);
-        self.course
-            .record(self.plan.schedule.due_ns(index), late_ns);
         if self.plan.schedule.is_measured(index) {
+            let due_ns = self.plan.schedule.due_ns(index);
+            self.course.record(due_ns, late_ns);
             record(&mut self.tally.delivery_us, late_ns);
+        } else {
+            self.tally.early += 1;
         }
     }
 

@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use crate::audience::Audiences;
 use crate::corpus::{Corpus, TextId};
 use crate::index::{ChannelIndex, ClientIndex, MessageIndex};
+use crate::swarm::course::Course;
 use crate::zipf::Zipf;
 
 /// Most messages in one plan: 12 bytes each are kept, and their answers too.
@@ -52,6 +53,14 @@ impl Load {
         let duration = self.warm_up.saturating_add(self.duration);
         let messages = u128::from(self.rate) * duration.as_millis() / 1000;
         u64::try_from(messages).unwrap_or(u64::MAX)
+    }
+
+    /// Whether one of them is due after the warm-up.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        let last = self.messages().checked_sub(1);
+        let due_ns = |last| u128::from(last) * 1_000_000_000 / u128::from(self.rate.max(1));
+        last.is_some_and(|last: u64| due_ns(last) >= self.warm_up.as_nanos())
     }
 }
 
@@ -116,11 +125,15 @@ impl Schedule {
         self.due_ns(message) >= self.warm_up_ns
     }
 
-    /// How long load is offered, the warm-up included.
+    /// The course of what is measured, counted from the start: nothing has been heard yet.
     #[must_use]
-    pub fn duration(&self) -> Duration {
+    pub fn course(&self) -> Course {
         let messages = u64::try_from(self.planned.len()).unwrap_or(u64::MAX);
-        Duration::from_secs(messages) / self.rate
+        let all = Duration::from_secs(messages) / self.rate;
+        Course::new(
+            self.warm_up_ns,
+            all.saturating_sub(Duration::from_nanos(self.warm_up_ns)),
+        )
     }
 }
 
@@ -191,12 +204,31 @@ mod tests {
     }
 
     #[test]
+    fn nothing_but_a_warm_up_is_told_apart() {
+        let check = |rate, warm_up_ms, duration_ms, expected| {
+            let load = Load {
+                rate,
+                warm_up: Duration::from_millis(warm_up_ms),
+                duration: Duration::from_millis(duration_ms),
+                ..LOAD
+            };
+            assert_eq!(load.is_measured(), expected, "{load:?}");
+        };
+        check(300, 0, 10_000, true);
+        check(300, 2_000, 10, true);
+        check(300, 2_000, 0, false);
+        check(1, 500, 600, false);
+        check(1, 0, 0, false);
+        check(1, 1_000, 1_000, true);
+    }
+
+    #[test]
     fn a_warm_up_comes_before() {
         let (_, _, schedule) = plan(&Load {
             warm_up: Duration::from_secs(2),
             ..LOAD
         });
-        assert_eq!(schedule.duration(), Duration::from_secs(12));
+        assert_eq!(schedule.planned().len(), 3600);
         assert!(!schedule.is_measured(MessageIndex(599)));
         assert!(schedule.is_measured(MessageIndex(600)));
         assert!(plan(&LOAD).2.is_measured(MessageIndex(0)));

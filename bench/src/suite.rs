@@ -20,18 +20,15 @@ mod text;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::clock::{Clock, utc_now};
 use crate::error::BenchError;
+use crate::interrupt::{INTERRUPTED_STATUS, Interrupt};
 use crate::machine::Watched;
 use crate::program;
 use crate::store::Scale;
-use crate::swarm::options::system;
 use child::Run;
 use exports::Exports;
 use model::{Part, SUITE_VERSION, SuiteReport, Verdict};
@@ -100,7 +97,7 @@ impl SuiteReport {
         if has(Verdict::Broken) {
             1
         } else if !self.complete {
-            130
+            INTERRUPTED_STATUS
         } else if has(Verdict::None) {
             2
         } else {
@@ -118,9 +115,11 @@ fn measure(args: &SuiteArgs) -> Result<SuiteReport, BenchError> {
         program: program::locate(args.server.as_deref())?,
         folder: folder.path(),
         cores: Cores::of_this_machine(),
-        ended: ended_by_signal()?,
+        interrupt: Interrupt::listen()?,
     };
     let (clock, started) = (Clock::start(), utc_now());
+    let has_server = steps.iter().any(|step| step.server != ServerKind::None);
+    let server = has_server.then(|| program::version(&stage.program));
     let watched = Watched::begin(folder.path());
     let mut parts: Vec<Part> = steps.iter().map(Step::part).collect();
     let runs = steps.len() * rounds as usize;
@@ -131,7 +130,7 @@ fn measure(args: &SuiteArgs) -> Result<SuiteReport, BenchError> {
         );
         eprintln!("[{} of {runs}] {}: {}", number + 1, part.name, part.subject);
         stage.run(step, part);
-        if stage.has_ended() {
+        if stage.interrupt.has_come() {
             break;
         }
     }
@@ -142,14 +141,14 @@ fn measure(args: &SuiteArgs) -> Result<SuiteReport, BenchError> {
     }
     let mut machine = watched.end();
     machine.cores_used = stage.cores.to_string();
-    let complete = !stage.has_ended();
+    let complete = !stage.interrupt.has_come();
     parts.retain(|part| complete || !part.rounds.is_empty());
     Ok(SuiteReport {
         version: SUITE_VERSION,
         tool: "throng-bench suite".to_owned(),
         scale: args.scale.to_string(),
         revision: REVISION.to_owned(),
-        server: program::version(&stage.program),
+        server: server.unwrap_or_default(),
         started,
         took_s: clock.seconds(),
         complete,
@@ -173,18 +172,6 @@ fn steps(args: &SuiteArgs) -> Result<Vec<Step>, BenchError> {
     }
     steps.retain(|step| args.only.is_empty() || args.only.iter().any(|name| name == step.name));
     Ok(steps)
-}
-
-/// A flag that Ctrl-C and SIGTERM set; a second one ends the process at once.
-pub(crate) fn ended_by_signal() -> Result<Arc<AtomicBool>, BenchError> {
-    let ended = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let doing = "listening for Ctrl-C";
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&ended))
-            .map_err(system(doing))?;
-        signal_hook::flag::register(signal, Arc::clone(&ended)).map_err(system(doing))?;
-    }
-    Ok(ended)
 }
 
 impl Step {
@@ -224,26 +211,23 @@ struct Stage<'a> {
     program: PathBuf,
     folder: &'a Path,
     cores: Cores,
-    ended: Arc<AtomicBool>,
+    interrupt: Interrupt,
 }
 
 impl Stage<'_> {
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
-    }
-
     /// One round of one step: what it found goes into its part.
     fn run(&self, step: &Step, part: &mut Part) {
         match self.measured(step) {
             Ok(run) => {
                 part.verdict = worse(part.verdict, run.verdict);
+                if run.verdict != Verdict::Kept && !self.interrupt.has_come() {
+                    part.warnings.push(run.how_it_ended());
+                }
                 part.rounds.extend(run.report);
                 part.warnings.extend(run.troubles);
-                if run.verdict != Verdict::Kept && !self.has_ended() {
-                    part.warnings
-                        .push(format!("a round ended with {}", run.status));
-                }
             }
+            // No round was made; that the suite was ended says its report.
+            Err(_) if self.interrupt.has_come() => {}
             Err(error) => {
                 eprintln!("throng-bench: {error}");
                 part.verdict = worse(part.verdict, Verdict::None);
@@ -273,7 +257,7 @@ impl Stage<'_> {
         if step.is_pinned {
             args.extend(self.cores.generator_args(step.name));
         }
-        let mut run = child::run(&args, self.folder, &self.ended)?;
+        let mut run = child::run(&args, self.folder, &self.interrupt)?;
         // What the benchmark found stands, also where its server did not end well.
         if let Some(Err(error)) = server.map(Server::stop) {
             run.verdict = worse(run.verdict, Verdict::None);

@@ -23,6 +23,8 @@ pub struct Tally {
     pub answered: u64,
     /// Events that delivered a message.
     pub deliveries: u64,
+    /// Those of them that were due before anything is measured.
+    pub early: u64,
     /// Refusals, by code.
     pub refused: BTreeMap<&'static str, u64>,
     /// Connections that ended, by reason.
@@ -48,6 +50,7 @@ impl Default for Tally {
             sent: 0,
             answered: 0,
             deliveries: 0,
+            early: 0,
             refused: BTreeMap::new(),
             ended: BTreeMap::new(),
             reconnects: 0,
@@ -86,6 +89,7 @@ impl Tally {
         self.sent += other.sent;
         self.answered += other.answered;
         self.deliveries += other.deliveries;
+        self.early += other.early;
         self.reconnects += other.reconnects;
         self.resent += other.resent;
         self.resyncs += other.resyncs;

@@ -99,7 +99,7 @@ fn a_small_run_keeps_every_promise_and_reports_it() {
             "--channels",
             "4",
         ])
-        .args(["--rate", "100", "--duration", "3s"])
+        .args(["--rate", "100", "--warm-up", "1s", "--duration", "3s"])
         .arg("--corpus")
         .arg(write(&folder, "corpus.jsonl", CORPUS))
         .arg("--json")
@@ -111,13 +111,19 @@ fn a_small_run_keeps_every_promise_and_reports_it() {
 
     let report: Value = serde_json::from_slice(&fs::read(&json).expect("a report")).expect("JSON");
     let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("no {name}"));
-    assert!(number("sent") > 0);
-    assert_eq!(number("acked"), number("sent"));
+    assert_eq!((number("sent"), number("acked")), (400, 400));
     assert_eq!(number("delivered"), number("expected"));
     assert!(number("delivered") > number("sent"));
     for name in ["lost", "duplicated", "out_of_order"] {
         assert_eq!(number(name), 0, "{name}");
     }
+    // The warm-up keeps its promises and is not measured.
+    assert_eq!(report["ack_latency_us"]["count"], 300);
+    let parts = report["delivery_latency_by_part_us"].as_array();
+    let counts = parts.expect("a course").iter().map(|part| &part["count"]);
+    let measured: u64 = counts.filter_map(Value::as_u64).sum();
+    assert!(measured < number("delivered"), "{measured}");
+    assert_eq!(report["delivery_latency_us"]["count"], measured);
     for latency in ["ack_latency_us", "delivery_latency_us"] {
         for quantile in ["p50", "p99", "p999", "max"] {
             assert!(

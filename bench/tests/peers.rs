@@ -127,8 +127,14 @@ fn throng_is_measured_under_the_same_names() {
 
 #[test]
 fn who_ends_it_gets_what_was_measured() {
+    for subject in ["tokio-tungstenite", "throng"] {
+        ended_after_the_first(subject);
+    }
+}
+
+fn ended_after_the_first(subject: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let args = ["--only", "tokio-tungstenite", "--rounds", "50"];
+    let args = ["--only", subject, "--rounds", "50"];
     let mut child = command(folder.path(), &args)
         .stderr(Stdio::piped())
         .spawn()

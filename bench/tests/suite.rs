@@ -92,29 +92,43 @@ fn the_schema_is_the_published_one() {
     );
 }
 
-#[test]
-fn who_ends_a_suite_gets_what_was_measured() {
+/// Ends a suite of this part once it has said so; says what it reported.
+fn ended(part: &str, when: &str) -> SuiteReport {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut command = suite(folder.path(), &["--only", "echo", "--rounds", "50"]);
+    let mut command = suite(folder.path(), &["--only", part, "--rounds", "50"]);
     let mut child = command
         .stderr(Stdio::piped())
         .spawn()
         .expect("the bench runs");
     let mut stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let second = stderr.find(|line| line.as_ref().is_ok_and(|line| line.contains("[2 of 50]")));
-    assert!(second.is_some(), "a second round is begun");
+    let found = stderr.find(|line| line.as_ref().is_ok_and(|line| line.contains(when)));
+    assert!(found.is_some(), "it says {when}");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not 0");
     kill_process(pid, Signal::INT).expect("it runs");
-    // Nobody holds its standard error any more: servers and yardsticks have ended, too.
+    // Nobody holds its standard error any more: servers, engines and yardsticks have ended, too.
     let rest: Vec<String> = stderr.map_while(Result::ok).collect();
     let status = child.wait().expect("it ends");
     assert_eq!(status.code(), Some(130), "{rest:?}");
-    let report = report(folder.path());
+    let left = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 1, "the report alone; data is removed");
+    report(folder.path())
+}
+
+#[test]
+fn who_ends_a_suite_gets_what_was_measured() {
+    let report = ended("echo", "[2 of 50]");
     assert!(!report.complete);
     assert_eq!(report.parts.len(), 1);
     assert_eq!(report.parts[0].rounds.len(), 1);
-    let left = fs::read_dir(folder.path()).expect("a folder").count();
-    assert_eq!(left, 1, "the report alone; data is removed");
+}
+
+#[test]
+fn a_suite_is_ended_wherever_it_is() {
+    // While accounts are made; while an engine's process appends.
+    for (part, when) in [("idle", "[1 of 100]"), ("store", "measuring: ")] {
+        let report = ended(part, when);
+        assert!(!report.complete && report.parts.is_empty(), "{part}");
+    }
 }
 
 #[test]
@@ -131,6 +145,6 @@ fn what_cannot_be_run_is_said() {
     );
     check(
         &["--server", "/nowhere/throng"],
-        "--server names the server's program",
+        "`make build` makes the server's program",
     );
 }

@@ -296,6 +296,8 @@ fn a_fan_out_is_compared_with_a_bare_loop() {
             "2s",
             "--rate",
             "20",
+            "--warm-up",
+            "500ms",
             "--tokens",
             &tokens(folder.path()),
         ],
@@ -304,6 +306,7 @@ fn a_fan_out_is_compared_with_a_bare_loop() {
     assert!(number(&report, "coalesced_deliveries_per_s") > 0.0);
     assert_eq!(report["open"]["deliveries"], 2_000);
     assert_eq!(report["open"]["due"], 2_000);
+    assert_eq!(report["warm_up_s"], 0.5);
     for name in ["lost", "duplicated", "out_of_order"] {
         assert_eq!(report[name], 0, "{name}");
     }

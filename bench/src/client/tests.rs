@@ -12,6 +12,7 @@ use crate::audience::Audiences;
 use crate::corpus::Corpus;
 use crate::plan::Nonces;
 use crate::schedule::{Load, Schedule};
+use crate::tally::Tally;
 use crate::target::Target;
 
 const ROOM: ChannelId = ChannelId::from_u128(77);
@@ -20,11 +21,15 @@ const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 fn plan() -> Plan {
+    plan_after(Duration::ZERO)
+}
+
+fn plan_after(warm_up: Duration) -> Plan {
     let corpus = Corpus::parse("{\"turns\":[\"hi\"]}").unwrap();
     let audiences = Audiences::even(1, 1, 1, 1);
     let load = Load {
         rate: 10,
-        warm_up: Duration::ZERO,
+        warm_up,
         duration: Duration::from_secs(1),
         zipf: 0.0,
         seed: 1,
@@ -38,6 +43,28 @@ fn plan() -> Plan {
         corpus,
         nonces: Nonces::new(5),
     }
+}
+
+#[test]
+fn a_warm_up_is_not_measured() {
+    let plan = plan_after(Duration::from_millis(500));
+    let mut run = Run::new(&plan, 0);
+    run.start_ns = 1;
+    for index in [0, 4, 5].map(MessageIndex) {
+        run.left(index, 1_000_000_000);
+        run.acked(index, 1_000_000_000);
+        run.delivered(index, 1_000_000_000);
+    }
+    let Tally {
+        early,
+        ack_us,
+        delivery_us,
+        late_us,
+        ..
+    } = &run.tally;
+    assert_eq!((*early, ack_us.len(), delivery_us.len()), (2, 1, 1));
+    assert_eq!(late_us.len(), 1);
+    assert_eq!(run.course.parts().len(), 1);
 }
 
 /// A client, and the server's end of its connection.

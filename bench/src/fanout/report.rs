@@ -57,6 +57,11 @@ pub struct FanoutReport {
     pub resyncs: u64,
     /// Due time to delivery at the best rate of the open loop, or at the one that was asked for.
     pub delivery_latency_us: Latency,
+    /// How long it went on at that rate before, seconds.
+    pub warm_up_s: f64,
+    /// What became of that: promises count from the start, figures do not.
+    #[serde(skip)]
+    pub warm_up: Option<Spoken>,
     /// Everything about that rate.
     pub open: Option<Spoken>,
     /// Bytes of a delivered frame with its header.
@@ -116,7 +121,8 @@ impl FanoutReport {
             self.thrown_out,
             self.events[2],
         ];
-        wrongs == [0; 9] && self.open.iter().all(Spoken::is_clean)
+        let mut spoken = self.open.iter().chain(&self.warm_up);
+        wrongs == [0; 9] && spoken.all(Spoken::is_clean)
     }
 
     pub(super) fn server_round(
@@ -223,6 +229,9 @@ impl fmt::Display for FanoutReport {
             }
         }
         if let (Some(open), Some(rate)) = (&self.open, self.coalesced_messages_per_s) {
+            if let Some(early) = &self.warm_up {
+                write!(f, "warm-up of {} s: {early}", self.warm_up_s)?;
+            }
             write!(f, "open, {rate} messages/s: {open}")?;
         } else if !self.probes.is_empty() {
             writeln!(f, "open: no rate was low enough")?;

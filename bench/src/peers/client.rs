@@ -5,9 +5,6 @@
 //! Invariants: every server is met by this code, over the same rings and with as many dials under
 //! way; a connection is ready only when its subscription was confirmed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bytes::Bytes;
 use throng_protocol::frame::{Opcode, encode_masked};
 
@@ -16,6 +13,7 @@ use super::person::{Owed, Person, Phase};
 use super::server::Server;
 use crate::clock::Clock;
 use crate::error::BenchError;
+use crate::interrupt::Interrupt;
 use crate::swarm::links::{End, Happened, Link, LinkSettings, Links, Receiving};
 use crate::swarm::options::{swarm_links, system};
 use crate::upgrade::Upgrade;
@@ -63,7 +61,7 @@ pub(super) struct Client {
     last_end: String,
     happened: Vec<Happened>,
     /// Whether measuring is to end.
-    interrupted: Arc<AtomicBool>,
+    interrupt: Interrupt,
 }
 
 impl Client {
@@ -101,7 +99,7 @@ impl Client {
             ended: 0,
             last_end: "none has ended".to_owned(),
             happened: Vec::new(),
-            interrupted: Arc::clone(server.ended()),
+            interrupt: server.interrupt().clone(),
         })
     }
 
@@ -176,9 +174,7 @@ impl Client {
         wait_ns: u64,
         mut hear: impl FnMut(Link, &[u8]),
     ) -> Result<(), BenchError> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(BenchError::Interrupted);
-        }
+        self.interrupt.check()?;
         let mut happened = std::mem::take(&mut self.happened);
         let exchanged = self.links.exchange(wait_ns, &mut happened);
         exchanged.map_err(system("exchanging bytes"))?;

@@ -6,14 +6,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tempfile::TempDir;
 
 use super::error::PeersError;
 use super::subject::{Benchmark, Origin, Program, Subject};
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::program;
 
 /// Folders of programs that are not on everybody's PATH.
@@ -30,8 +29,8 @@ pub(super) struct Places {
     pub(super) data: Option<PathBuf>,
     /// The core of servers.
     pub(super) server_core: Option<usize>,
-    /// Whether measuring is to end: Ctrl-C or SIGTERM came.
-    pub(super) ended: Arc<AtomicBool>,
+    /// Whether measuring is to end.
+    pub(super) interrupt: Interrupt,
 }
 
 impl Places {

@@ -5,8 +5,6 @@
 //! Invariants: a server is started for one benchmark and stopped behind it; all of them get the
 //! same sizes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 
 use hdrhistogram::Histogram;
@@ -21,6 +19,7 @@ use super::server::Server;
 use super::subject::{Benchmark, Subject};
 use super::{Only, PeersArgs, echo, idle, open, throng};
 use crate::error::BenchError;
+use crate::interrupt::Interrupt;
 use crate::program;
 
 /// What is to be measured, and where.
@@ -37,7 +36,7 @@ pub(super) struct Run {
 
 impl Run {
     /// What the command line says.
-    pub(super) fn new(args: &PeersArgs, ended: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(args: &PeersArgs, interrupt: Interrupt) -> Self {
         let has_two = available_parallelism().is_ok_and(|cores| cores.get() >= 2);
         let given = |only: fn(&Only) -> bool| args.only.iter().any(only);
         let some_subject = given(|only| matches!(only, Only::Subject(_)));
@@ -53,7 +52,7 @@ impl Run {
                 throng: args.throng.clone(),
                 data: args.data.clone(),
                 server_core: args.server_core.or(has_two.then_some(1)),
-                ended,
+                interrupt,
             },
             core: args.core.or(has_two.then_some(0)),
             subjects: subjects
@@ -77,8 +76,8 @@ impl Run {
     }
 
     /// Whether Ctrl-C or SIGTERM came.
-    pub(super) fn has_ended(&self) -> bool {
-        self.places.ended.load(Ordering::Relaxed)
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.places.interrupt.has_come()
     }
 
     /// What Throng says about its version, where it is measured.

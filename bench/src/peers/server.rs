@@ -5,12 +5,11 @@
 //! Invariants: every process is on the server's core from its first instruction on; all of them end
 //! with this, by their process ids, and their folder is removed.
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -20,10 +19,13 @@ use super::error::PeersError;
 use super::places::Places;
 use super::subject::{Benchmark, Subject};
 use crate::clock::{Clock, pause};
+use crate::error::BenchError;
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::memory::ProcessUse;
 use crate::process::Process;
 use crate::program::untouched;
+use crate::swarm::options::system;
 use crate::target::Target;
 
 /// How long a server may take to listen.
@@ -32,7 +34,7 @@ const START_S_MAX: u64 = 30;
 /// A running server.
 pub(super) struct Server {
     /// Whether measuring is to end.
-    ended: Arc<AtomicBool>,
+    interrupt: Interrupt,
     dialect: Dialect,
     target: Target,
     // Ended in the order opposite to their start, before the folder goes.
@@ -50,7 +52,7 @@ impl Server {
         subject: Subject,
         benchmark: Benchmark,
         folder: TempDir,
-    ) -> Result<Self, PeersError> {
+    ) -> Result<Self, BenchError> {
         let recipe = subject.recipe(benchmark);
         let ports = Ports::free().map_err(|source| PeersError::Start {
             program: recipe.programs[0].name,
@@ -66,7 +68,7 @@ impl Server {
                 authority: ports.target().to_string(),
                 address: ports.target(),
             },
-            ended: Arc::clone(&places.ended),
+            interrupt: places.interrupt.clone(),
             processes: Vec::new(),
             folder,
         };
@@ -81,7 +83,7 @@ impl Server {
             command.args(program.arguments.iter().map(|text| fill(text)));
             command.envs(program.settings.iter().copied());
             let log = server.folder.path().join(format!("{}.log", program.name));
-            let started = spawn(&mut command, &log, places.server_core);
+            let started = spawn(&mut command, files::create(&log)?, places.server_core);
             server.processes.push(started.map_err(failed)?);
             let port = if program.port == "{second}" {
                 ports.second
@@ -109,8 +111,8 @@ impl Server {
     }
 
     /// Whether measuring is to end.
-    pub(super) const fn ended(&self) -> &Arc<AtomicBool> {
-        &self.ended
+    pub(super) const fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     /// Its folder.
@@ -134,19 +136,20 @@ impl Server {
     }
 
     /// Until its newest process listens on this port.
-    fn wait(&mut self, program: &'static str, port: u16, log: &Path) -> Result<(), PeersError> {
+    fn wait(&mut self, program: &'static str, port: u16, log: &Path) -> Result<(), BenchError> {
         let clock = Clock::start();
         let process = self.processes.last_mut();
         let process = process.expect("it was started just now");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         while TcpStream::connect(address).is_err() {
+            self.interrupt.check()?;
             if !process.is_running() {
                 let log = end_of(log);
-                return Err(PeersError::EndedAtOnce { program, log });
+                return Err(PeersError::EndedAtOnce { program, log }.into());
             }
             if clock.seconds() > Duration::from_secs(START_S_MAX).as_secs_f64() {
                 let seconds = START_S_MAX;
-                return Err(PeersError::NotListening { program, seconds });
+                return Err(PeersError::NotListening { program, seconds }.into());
             }
             pause(Duration::from_millis(20));
         }
@@ -194,8 +197,7 @@ impl Ports {
 }
 
 /// Starts a program on a core; what it writes goes to a file.
-fn spawn(command: &mut Command, log: &Path, core: Option<usize>) -> io::Result<Process> {
-    let output = create(log)?;
+fn spawn(command: &mut Command, output: File, core: Option<usize>) -> io::Result<Process> {
     command.stdout(output.try_clone()?).stderr(output);
     Process::start(command, core)
 }
@@ -205,18 +207,13 @@ fn spawn(command: &mut Command, log: &Path, core: Option<usize>) -> io::Result<P
 pub(super) fn finish(
     command: &mut Command,
     log: &Path,
-    ended: &AtomicBool,
-) -> io::Result<(Option<i32>, String)> {
-    let status = spawn(command, log, None)?.finish(ended)?;
-    Ok((status.code(), end_of(log)))
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the edge that keeps servers' logs"
-)]
-fn create(path: &Path) -> io::Result<std::fs::File> {
-    std::fs::File::create(path)
+    interrupt: &Interrupt,
+) -> Result<(Option<i32>, String), BenchError> {
+    let process = spawn(command, files::create(log)?, None);
+    let status = process.and_then(|process| process.finish(interrupt));
+    let status = status.map_err(system("running a measurement"))?;
+    interrupt.check()?;
+    Ok((status.and_then(|status| status.code()), end_of(log)))
 }
 
 #[expect(

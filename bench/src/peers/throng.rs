@@ -19,7 +19,7 @@ use super::server::{Server, finish};
 use super::subject::Benchmark;
 use crate::error::BenchError;
 use crate::files;
-use crate::program;
+use crate::program::{self, Accounts};
 use crate::swarm::options::system;
 
 /// What one of the subcommands found.
@@ -47,7 +47,13 @@ pub(super) fn measure(
     let mut words = arguments(benchmark, sizes);
     let program = program::locate(places.throng.as_deref())?;
     let (store, tokens) = (folder.join("store"), folder.join("tokens"));
-    program::seed(&program, sessions(benchmark, sizes), None, &store, &tokens)?;
+    Accounts {
+        count: sessions(benchmark, sizes),
+        circles: None,
+        data: &store,
+        tokens: &tokens,
+    }
+    .seed(&program, &places.interrupt)?;
     let bare = [("--core", core), ("--bare-core", places.server_core)];
     if benchmark != Benchmark::Idle {
         for (flag, core) in bare {
@@ -65,8 +71,8 @@ pub(super) fn measure(
     command.arg("--tokens").arg(tokens);
     command.args(["--target", &format!("http://{}", server.target().authority)]);
     command.args(["--pid", &server.pid().to_string()]);
-    let ran = finish(&mut command, &folder.join("bench.log"), &places.ended);
-    let (status, log) = ran.map_err(system("running a measurement"))?;
+    let log = folder.join("bench.log");
+    let (status, log) = finish(&mut command, &log, &places.interrupt)?;
     let none = || PeersError::NoReport {
         command: command_line.clone(),
         log: log.clone(),

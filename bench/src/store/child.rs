@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use throng_storage_engine::Record;
 
 use super::engine::{Ask, Engine, EngineName, Failure, PAGE_MESSAGES, PageMessage};
@@ -47,6 +48,8 @@ const IO_MEMORY_BYTES: usize = 16 << 20;
 /// # Errors
 /// When the parent is gone or speaks nonsense.
 pub(super) fn serve(name: EngineName) -> Result<(), Failure> {
+    // Whoever measures may be killed; nobody would end this then.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     let mut lines = io::stdin().lock().lines();
     let setup = lines
         .next()

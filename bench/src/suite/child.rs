@@ -8,28 +8,43 @@
 
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 
 use super::model::Verdict;
 use crate::error::BenchError;
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::process::Process;
 use crate::swarm::options::system;
 
 /// What a benchmark brought.
 pub(super) struct Run {
     pub(super) verdict: Verdict,
-    pub(super) status: ExitStatus,
+    /// None when it had to be killed.
+    pub(super) status: Option<ExitStatus>,
     /// Its report, if it wrote one.
     pub(super) report: Option<Value>,
     /// What went wrong around it.
     pub(super) troubles: Vec<String>,
 }
 
+impl Run {
+    /// For people.
+    pub(super) fn how_it_ended(&self) -> String {
+        match self.status {
+            Some(status) => format!("a round ended with {status}"),
+            None => "a round did not end and was killed".to_owned(),
+        }
+    }
+}
+
 /// Runs this program with these arguments.
-pub(super) fn run(args: &[String], folder: &Path, ended: &AtomicBool) -> Result<Run, BenchError> {
+pub(super) fn run(
+    args: &[String],
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Result<Run, BenchError> {
     let json = folder.join("report.json");
     // What an earlier one has left.
     let _ = std::fs::remove_file(&json);
@@ -39,11 +54,11 @@ pub(super) fn run(args: &[String], folder: &Path, ended: &AtomicBool) -> Result<
     command.stdout(Stdio::null());
     let process = Process::start(&mut command, None).map_err(system("starting a benchmark"))?;
     let status = process
-        .finish(ended)
+        .finish(interrupt)
         .map_err(system("waiting for a benchmark"))?;
     let report = files::read_report(&json).ok();
     Ok(Run {
-        verdict: match (status.code(), &report) {
+        verdict: match (status.and_then(|status| status.code()), &report) {
             (Some(0), Some(_)) => Verdict::Kept,
             (Some(1), Some(_)) => Verdict::Broken,
             _ => Verdict::None,

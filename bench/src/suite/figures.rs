@@ -463,6 +463,9 @@ mod tests {
         let open = json!({"part_s": 2.0, "delivery_latency_by_part_us": parts});
         let part = filled(&FANOUT_OPEN, vec![json!({ "open": open })]);
         assert_eq!(part.series[0].points, [(0.0, 5.0), (2.0, 15.0)]);
+        let parts = [json!({"count": 10}), json!({"count": 30})];
+        let chat = json!({"part_s": 1.0, "delivery_latency_by_part_us": parts});
+        assert_eq!(filled(&CHAT, vec![chat]).series[0].points[1], (1.0, 30.0));
         let part = filled(
             &IDLE,
             vec![json!({"memory_by_connections": [[0, 0], [10, 4096]]})],

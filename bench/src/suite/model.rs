@@ -25,7 +25,7 @@ pub struct SuiteReport {
     /// How large it was: `smoke`, `standard`, `full`.
     pub scale: String,
     /// The git revision of the benchmark, `-dirty` behind it where files had been changed when it was
-    /// built.
+    /// built; `unknown` where the build was not told it.
     pub revision: String,
     /// What Throng's server says about its version, with the revision that it was built from; empty in
     /// reports from before it said so, and where none was measured.
@@ -187,11 +187,16 @@ impl SuiteReport {
     /// What was measured by what, for people.
     #[must_use]
     pub fn revisions(&self) -> String {
-        let bench = format!("revision {}", self.revision);
-        match self.server.as_str() {
-            "" => bench,
-            server => format!("{bench}, server {server}"),
-        }
+        revisions(&self.revision, &self.server)
+    }
+}
+
+/// The revision of a benchmark and what the server said of its own, for people.
+#[must_use]
+pub fn revisions(bench: &str, server: &str) -> String {
+    match server {
+        "" => format!("revision {bench}"),
+        server => format!("revision {bench}, server {server}"),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::store::Scale;
 
 /// Users that a server has at least: what a fan-out's spare clients and circles need.
 const SPARE_ACCOUNTS: u32 = 8;
-/// Users who read history: the benchmark's own number.
+/// Users who read history.
 const READERS: u32 = 64;
 /// How long an open loop goes on before it is measured.
 const WARM_UP: &str = "2s";
@@ -39,18 +39,20 @@ pub struct Step {
     pub wanted: &'static Wanted,
 }
 
-/// A step with nothing special: a server on all cores, as it is shipped.
-const PLAIN: Step = Step {
-    name: "",
-    subject: "throng",
-    about: "",
-    server: ServerKind::None,
-    settings: &[],
-    shards: 0,
-    is_pinned: false,
-    args: Vec::new(),
-    wanted: &figures::STORE,
-};
+/// A step with nothing special about it: the server as it is shipped, on all cores.
+const fn step(name: &'static str, server: ServerKind, wanted: &'static Wanted) -> Step {
+    Step {
+        name,
+        subject: "throng",
+        about: "",
+        server,
+        settings: &[],
+        shards: 0,
+        is_pinned: false,
+        args: Vec::new(),
+        wanted,
+    }
+}
 
 /// What a step is run against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,15 +173,12 @@ fn words(line: &str) -> Vec<String> {
 
 fn memory(sizes: &Sizes) -> Vec<Step> {
     let plain = Step {
-        name: "idle",
         about: "What a session costs that is identified, has five subscriptions and sends heartbeats.",
-        server: ServerKind::Serve(sizes.idle),
         args: words(&format!(
             "idle --connections {} --duration {}",
             sizes.idle, sizes.idle_hold
         )),
-        wanted: &figures::IDLE,
-        ..PLAIN
+        ..step("idle", ServerKind::Serve(sizes.idle), &figures::IDLE)
     };
     let dense = Step {
         subject: "throng, dense",
@@ -191,31 +190,29 @@ fn memory(sizes: &Sizes) -> Vec<Step> {
 
 fn connect(sizes: &Sizes) -> Step {
     Step {
-        name: "connect",
         about: "How fast sessions come, from the first SYN to the fifth SUBSCRIBED, as fast as they are taken.",
-        server: ServerKind::Serve(sizes.connect),
         args: words(&format!(
             "connect --connections {} --duration {}",
             sizes.connect, sizes.duration
         )),
-        wanted: &figures::CONNECT,
-        ..PLAIN
+        ..step(
+            "connect",
+            ServerKind::Serve(sizes.connect),
+            &figures::CONNECT,
+        )
     }
 }
 
 fn echo(sizes: &Sizes) -> Step {
     Step {
-        name: "echo",
         about: "A closed loop of 64 B messages on 1,000 connections, beside the least that an echo on io_uring costs.",
-        server: ServerKind::Echo,
         shards: 1,
         is_pinned: true,
         args: words(&format!(
             "echo --connections 1000 --size 64 --duration {}",
             sizes.duration
         )),
-        wanted: &figures::ECHO,
-        ..PLAIN
+        ..step("echo", ServerKind::Echo, &figures::ECHO)
     }
 }
 
@@ -226,35 +223,32 @@ const DURABILITIES: [(&str, &[(&str, &str)]); 2] = [
 ];
 
 fn fanout(sizes: &Sizes) -> Vec<Step> {
-    let pinned = Step {
+    let (for_closed, for_open) = (
+        ServerKind::Serve(sizes.closed_subscribers + SPARE_ACCOUNTS),
+        ServerKind::Serve(sizes.open_subscribers + SPARE_ACCOUNTS),
+    );
+    let closed = Step {
         shards: 1,
         is_pinned: true,
-        ..PLAIN
-    };
-    let closed = Step {
-        name: "fanout-closed",
         subject: "throng, synced",
         about: "One sender; the next message leaves when all subscribers have the last. Beside a bare loop of send() over as many sockets.",
-        server: ServerKind::Serve(sizes.closed_subscribers + SPARE_ACCOUNTS),
         args: words(&format!(
             "fanout --closed --subscribers {} --duration {}",
             sizes.closed_subscribers, sizes.duration
         )),
-        wanted: &figures::FANOUT_CLOSED,
-        ..pinned.clone()
+        ..step("fanout-closed", for_closed, &figures::FANOUT_CLOSED)
     };
     let open = |(subject, settings)| Step {
-        name: "fanout-open",
+        shards: 1,
+        is_pinned: true,
         subject,
         about: "One channel in an open loop at a fixed rate: when deliveries come, counted from when their message was due.",
-        server: ServerKind::Serve(sizes.open_subscribers + SPARE_ACCOUNTS),
         settings,
         args: words(&format!(
             "fanout --subscribers {} --rate {} --warm-up {WARM_UP} --duration {}",
             sizes.open_subscribers, sizes.open_rate, sizes.duration
         )),
-        wanted: &figures::FANOUT_OPEN,
-        ..pinned.clone()
+        ..step("fanout-open", for_open, &figures::FANOUT_OPEN)
     };
     let most = |(subject, settings)| Step {
         name: "fanout-most",
@@ -276,10 +270,8 @@ fn fanout(sizes: &Sizes) -> Vec<Step> {
 
 fn chat(sizes: &Sizes) -> Step {
     Step {
-        name: "chat",
         subject: "throng, synced",
         about: "People talk in an open loop, and every promise is checked: once, in order, and in history afterwards.",
-        server: ServerKind::Serve(sizes.chat_clients),
         args: words(&format!(
             "chat --clients {} --channels {} --rate {} --warm-up {WARM_UP} --duration {}",
             sizes.chat_clients,
@@ -287,46 +279,41 @@ fn chat(sizes: &Sizes) -> Step {
             sizes.chat_rate,
             sizes.duration
         )),
-        wanted: &figures::CHAT,
-        ..PLAIN
+        ..step(
+            "chat",
+            ServerKind::Serve(sizes.chat_clients),
+            &figures::CHAT,
+        )
     }
 }
 
 fn history(sizes: &Sizes) -> Step {
     Step {
-        name: "history",
         about: "Pages of 50 messages over REST in an open loop, one in four the newest of its channel.",
-        server: ServerKind::Serve(READERS),
         args: words(&format!(
-            "history --fill {} --rate {} --duration {}",
+            "history --readers {READERS} --fill {} --rate {} --duration {}",
             sizes.fill, sizes.read_rate, sizes.duration
         )),
-        wanted: &figures::HISTORY,
-        ..PLAIN
+        ..step("history", ServerKind::Serve(READERS), &figures::HISTORY)
     }
 }
 
 fn storm(sizes: &Sizes) -> Step {
     Step {
-        name: "storm",
         about: "All but one in a hundred lose their connection at once, come back, and get what they missed.",
-        server: ServerKind::Serve(sizes.storm),
         args: words(&format!("storm --drop --connections {}", sizes.storm)),
-        wanted: &figures::STORM,
-        ..PLAIN
+        ..step("storm", ServerKind::Serve(sizes.storm), &figures::STORM)
     }
 }
 
 fn store(sizes: &Sizes) -> Step {
     Step {
-        name: "store",
         about: "The message store by itself: durable appends in commits of 16, and pages of a channel.",
         args: words(&format!(
             "store --scale {} --only append --only throng --only raw",
             sizes.store
         )),
-        wanted: &figures::STORE,
-        ..PLAIN
+        ..step("store", ServerKind::None, &figures::STORE)
     }
 }
 

@@ -14,18 +14,23 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity};
 use tempfile::TempDir;
 
 use super::Stage;
 use super::plan::Step;
+use crate::clock::Clock;
 use crate::error::BenchError;
+use crate::interrupt::Interrupt;
 use crate::process::{END_S_MAX, Process};
-use crate::program::{LIMITS, seed, untouched};
+use crate::program::{Accounts, LIMITS, untouched};
 use crate::swarm::options::system;
 
-/// How long a server may take until it says where it listens.
-const START_MAX: Duration = Duration::from_secs(60);
+/// How long a server may take until it says where it listens, seconds.
+const START_S_MAX: f64 = 60.0;
+/// How often it is looked whether there is time to wait for that.
+const LOOK: Duration = Duration::from_millis(100);
 const STARTING: &str = "starting the server";
 /// How many people of an account's circle talk to each other.
 const CIRCLE: u32 = 4;
@@ -120,7 +125,13 @@ impl Server {
             source,
         })?;
         fs::create_dir(&kept).map_err(system(STARTING))?;
-        seed(&stage.program, accounts, Some(CIRCLE), &kept, &tokens)?;
+        Accounts {
+            count: accounts,
+            circles: Some(CIRCLE),
+            data: &kept,
+            tokens: &tokens,
+        }
+        .seed(&stage.program, &stage.interrupt)?;
         let mut command = untouched(&stage.program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
@@ -158,7 +169,9 @@ impl Server {
             tokens,
             _data: data,
         };
-        let said = server.first_line().map_err(system(STARTING))?;
+        let said = server.first_line(&stage.interrupt);
+        let said = said.map_err(system(STARTING))?;
+        stage.interrupt.check()?;
         let Some(target) = said.trim().strip_prefix("listening on ") else {
             return Err(BenchError::NoAddress { said });
         };
@@ -166,17 +179,23 @@ impl Server {
         Ok(server)
     }
 
-    /// What it says first; nothing when it says nothing for too long.
-    fn first_line(&mut self) -> std::io::Result<String> {
+    /// What it says first; nothing when it says nothing for too long, or there is no time.
+    fn first_line(&mut self, interrupt: &Interrupt) -> std::io::Result<String> {
         let mut line = String::new();
-        if let Some(stdout) = self.process.take_stdout() {
-            let patience = Timespec::try_from(START_MAX).ok();
-            let said = poll(
-                &mut [PollFd::new(&stdout, PollFlags::IN)],
-                patience.as_ref(),
-            )?;
-            if said > 0 {
-                BufReader::new(stdout).read_line(&mut line)?;
+        let Some(stdout) = self.process.take_stdout() else {
+            return Ok(line);
+        };
+        let clock = Clock::start();
+        let look = Timespec::try_from(LOOK).ok();
+        while clock.seconds() < START_S_MAX && !interrupt.has_come() {
+            match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], look.as_ref()) {
+                // A signal, perhaps the one that ends the suite.
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => {
+                    BufReader::new(stdout).read_line(&mut line)?;
+                    break;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(line)

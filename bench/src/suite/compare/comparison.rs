@@ -39,8 +39,10 @@ pub struct Side {
     pub tool: String,
     /// How large it was.
     pub scale: String,
-    /// The git revision of the benchmark, and what the server said of its own.
+    /// The git revision of the benchmark.
     pub revision: String,
+    /// What the server said of its own; empty where it did not.
+    pub server: String,
     /// When it began, ISO 8601 in UTC.
     pub started: String,
     /// Processor, cores and kernel.
@@ -160,7 +162,8 @@ impl Side {
         Self {
             tool: report.tool.clone(),
             scale: report.scale.clone(),
-            revision: report.revisions(),
+            revision: report.revision.clone(),
+            server: report.server.clone(),
             started: report.started.clone(),
             machine: format!(
                 "{}, {} cores, Linux {}",

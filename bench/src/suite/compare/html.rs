@@ -71,10 +71,11 @@ fn write_sides(out: &mut String, sides: [&Side; 2]) -> fmt::Result {
             "<tr><th scope=\"col\"></th><th scope=\"col\">A, before</th>\
              <th scope=\"col\">B, after</th></tr>\n",
         )?;
-        let facts: [Fact; 6] = [
+        let facts: [Fact; 7] = [
             ("Made by", |side| side.tool.clone()),
             ("Scale", |side| side.scale.clone()),
             ("Revision", |side| side.revision.clone()),
+            ("Server", |side| side.server.clone()),
             ("Began", |side| side.started.clone()),
             ("Machine", |side| side.machine.clone()),
             ("Noise of a fixed loop", |side| {

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::{Change, Comparison, Outcome, Side};
 use crate::suite::html::number::{NONE, Scale, shown};
+use crate::suite::model::revisions;
 
 const TITLES: [&str; 9] = [
     "", "part", "server", "figure", "A", "B", "unit", "B/A", "noise",
@@ -41,7 +42,7 @@ fn write_side(f: &mut fmt::Formatter<'_>, name: &str, side: &Side) -> fmt::Resul
         "{name}: {}, {} scale, {}, {}; {}, noise {} %",
         side.tool,
         side.scale,
-        side.revision,
+        revisions(&side.revision, &side.server),
         side.started,
         side.machine,
         shown(side.noise_percent)
