@@ -24,6 +24,7 @@ use crate::fanout::median;
 use crate::files;
 use crate::loopback::LoopbackLosses;
 use crate::memory::ProcessUse;
+use crate::progress::TimedProgress;
 use crate::report::Latency;
 use crate::swarm::links::{LinkSettings, Receiving};
 use crate::swarm::options::{pin, swarm_links, system};
@@ -212,12 +213,16 @@ fn measure(args: &EchoArgs) -> Result<EchoReport, BenchError> {
         None => None,
     };
     let clock = Clock::start();
+    let mut progress = TimedProgress::new("echo", "messages", args.duration);
     while clock.seconds() < args.duration.as_secs_f64() {
         server.round()?;
+        let per_s = server.rates.last().copied();
+        progress.rate(clock.seconds(), per_s.unwrap_or(0.0));
         if let Some(yardstick) = &mut yardstick {
             yardstick.round()?;
         }
     }
+    drop(progress);
     let raw_cpu_us = yardstick
         .iter()
         .flat_map(|side| side.cpu_us.iter().copied());

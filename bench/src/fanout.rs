@@ -22,6 +22,7 @@ use crate::error::BenchError;
 use crate::files;
 use crate::loopback::LoopbackLosses;
 use crate::memory::ProcessUse;
+use crate::progress::TimedProgress;
 use crate::swarm::crowd::Crowd;
 use crate::swarm::hold;
 use crate::swarm::links::Link;
@@ -164,8 +165,9 @@ fn closed(
     let doing = "opening the bare loop's sockets";
     let mut bare = Bare::open(links, frame, args.bare_core).map_err(system(doing))?;
     bare.pass().map_err(system("a bare round"))?;
-    let until = crowd.clock().seconds() + args.duration.as_secs_f64();
-    while crowd.clock().seconds() < until {
+    let start_s = crowd.clock().seconds();
+    let mut progress = TimedProgress::new("fan-out", "deliveries", args.duration);
+    while crowd.clock().seconds() - start_s < args.duration.as_secs_f64() {
         let before = args.swarm.pid.and_then(ProcessUse::of);
         let own_before = thread_cpu();
         let (messages, seconds) = round(crowd, channel, &content)?;
@@ -173,6 +175,7 @@ fn closed(
         let after = args.swarm.pid.and_then(ProcessUse::of);
         let deliveries = messages * u64::from(args.subscribers);
         report.server_round(deliveries, seconds, before, after, own_s);
+        progress.rate(crowd.clock().seconds() - start_s, rate(deliveries, seconds));
         let begun = crowd.clock().seconds();
         let mut passes = 0;
         while crowd.clock().seconds() - begun < ROUND_S {

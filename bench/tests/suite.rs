@@ -53,6 +53,7 @@ fn a_suite_measures_what_it_is_told_to() {
     let report = report(folder.path());
     assert_eq!((report.version, report.complete), (SUITE_VERSION, true));
     assert!(!report.revision.is_empty() && !report.machine.kernel.is_empty());
+    assert!(report.server.starts_with("throng 0."), "{}", report.server);
     let key = |name: &str, key: &str| {
         let mut parts = report.parts.iter().filter(|part| part.name == name);
         let part = parts.next().expect("the part was run");

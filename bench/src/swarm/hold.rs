@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::error::BenchError;
-use crate::progress::Progress;
+use crate::progress::{Progress, TimedProgress};
 use crate::swarm::crowd::Crowd;
 use crate::swarm::options::system;
 
@@ -62,11 +62,14 @@ pub(crate) fn not_all_live(crowd: &Crowd, count: u32) -> BenchError {
 /// # Errors
 /// When a ring fails.
 pub(crate) fn stay(crowd: &mut Crowd, duration: Duration) -> Result<u64, BenchError> {
-    let until = crowd.clock().seconds() + duration.as_secs_f64();
-    let mut least = crowd.live();
-    while crowd.clock().seconds() < until {
+    let begun = crowd.clock().seconds();
+    let mut progress = TimedProgress::new("holding", "heartbeats", duration);
+    let beats = |crowd: &Crowd| crowd.people.tally.heartbeat_acks;
+    let (before, mut least) = (beats(crowd), crowd.live());
+    while crowd.clock().seconds() - begun < duration.as_secs_f64() {
         crowd.turn(5 * MS).map_err(system("holding sessions"))?;
         least = least.min(crowd.live());
+        progress.count(crowd.clock().seconds() - begun, beats(crowd) - before);
     }
     Ok(least)
 }

@@ -19,6 +19,7 @@ use super::talk::latencies;
 use crate::clock::thread_cpu;
 use crate::error::BenchError;
 use crate::loopback::LoopbackLosses;
+use crate::progress::TimedProgress;
 use crate::tally::record;
 pub use spoken::Spoken;
 use spoken::{Account, Own};
@@ -58,6 +59,7 @@ pub fn speak(
     let total = u128::from(speech.rate) * speech.duration.as_nanos() / 1_000_000_000;
     let total = u64::try_from(total).unwrap_or(u64::MAX).max(1);
     let mut late_us = latencies();
+    let mut progress = TimedProgress::new("speaking", "deliveries", speech.duration);
     let mut skipped = 0;
     let mut next = 0;
     while next < total {
@@ -76,8 +78,11 @@ pub fn speak(
             crowd.say(link, channel, &content, due_ns);
             record(&mut late_us, crowd.clock().now_ns().saturating_sub(due_ns));
         }
+        let since_ns = now_ns.saturating_sub(start_ns);
+        progress.count(float(since_ns) / 1e9, crowd.people.talk.heard());
         crowd.turn(MS / 4).map_err(system("speaking"))?;
     }
+    drop(progress);
     hear_out(crowd)?;
     let took_ns = crowd.clock().now_ns().saturating_sub(start_ns);
     let cpu_s = thread_cpu().saturating_sub(cpu).as_secs_f64();
