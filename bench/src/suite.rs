@@ -46,7 +46,7 @@ pub const REVISION: &str = match option_env!("BUILD_REVISION") {
 #[command(
     after_help = "It starts servers of its own on loopback (the `throng` beside this program, unless \
     --server names another) and keeps their data in a temporary folder that it removes. `smoke` \
-    takes some two minutes and shows that everything works, `standard` some twenty, `full` hours.\n\n\
+    takes some three minutes and shows that everything works, `standard` some twenty, `full` an hour.\n\n\
     Exit status: 0 when everything ran and every promise was kept, 1 when one was broken, 2 when \
     something could not be run, 130 after Ctrl-C when nothing was broken by then; the report has what \
     was done."
