@@ -30,10 +30,10 @@ pub(crate) fn locate(named: Option<&Path>) -> Result<PathBuf, BenchError> {
         None => beside().unwrap_or_else(|_| "throng".into()),
     };
     match fs::metadata(&path) {
-        Ok(facts) if facts.is_file() => Ok(path),
+        Ok(facts) if !facts.is_dir() => Ok(path),
         Ok(_) => Err(BenchError::NoServer {
             path,
-            source: ErrorKind::InvalidInput.into(),
+            source: ErrorKind::IsADirectory.into(),
         }),
         Err(source) => Err(BenchError::NoServer { path, source }),
     }

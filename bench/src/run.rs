@@ -62,24 +62,21 @@ impl<'a> Run<'a> {
 
     /// A message left now.
     pub fn left(&mut self, index: MessageIndex, now_ns: u64) {
-        let late_ns = self.since_due_ns(index, now_ns);
-        if self.plan.schedule.is_measured(index) {
+        if let Some(late_ns) = self.measured_ns(index, now_ns) {
             record(&mut self.tally.late_us, late_ns);
         }
     }
 
     /// A message was acknowledged now.
     pub fn acked(&mut self, index: MessageIndex, now_ns: u64) {
-        let late_ns = self.since_due_ns(index, now_ns);
-        if self.plan.schedule.is_measured(index) {
+        if let Some(late_ns) = self.measured_ns(index, now_ns) {
             record(&mut self.tally.ack_us, late_ns);
         }
     }
 
     /// A message reached a subscriber now.
     pub fn delivered(&mut self, index: MessageIndex, now_ns: u64) {
-        let late_ns = self.since_due_ns(index, now_ns);
-        if self.plan.schedule.is_measured(index) {
+        if let Some(late_ns) = self.measured_ns(index, now_ns) {
             let due_ns = self.plan.schedule.due_ns(index);
             self.course.record(due_ns, late_ns);
             record(&mut self.tally.delivery_us, late_ns);
@@ -88,8 +85,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// How long a message has been due, nanoseconds.
-    fn since_due_ns(&self, index: MessageIndex, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.start_ns + self.plan.schedule.due_ns(index))
+    /// How long a message has been due, nanoseconds; none for one of the warm-up.
+    fn measured_ns(&self, index: MessageIndex, now_ns: u64) -> Option<u64> {
+        let schedule = &self.plan.schedule;
+        let late_ns = now_ns.saturating_sub(self.start_ns + schedule.due_ns(index));
+        schedule.is_measured(index).then_some(late_ns)
     }
 }
