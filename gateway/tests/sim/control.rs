@@ -109,6 +109,11 @@ impl ControlPlane {
         self.users[account.0].id
     }
 
+    /// All accounts.
+    pub(crate) fn users(&self) -> &[User] {
+        &self.users
+    }
+
     /// All channels, guild after guild.
     pub(crate) fn channels(&self) -> Vec<ChannelId> {
         self.guilds.iter().flat_map(GuildState::channels).collect()

@@ -170,6 +170,7 @@ impl World {
         let entry = Entry {
             id: message.id,
             author: message.author.id,
+            author_name: Some(message.author.username.clone()),
             content: Some(message.content.clone()),
             nonce: message.nonce,
         };

@@ -118,6 +118,7 @@ impl World {
             let entry = Entry {
                 id: message.id,
                 author: message.author.id,
+                author_name: Some(message.author.username),
                 content: Some(message.content),
                 nonce: None,
             };

@@ -264,6 +264,7 @@ async fn read_channel(
             entries.push(Entry {
                 id: message.id,
                 author: message.author.id,
+                author_name: Some(message.author.username),
                 content: Some(message.content),
                 // What is sealed has none any more.
                 nonce: (!record.nonce.is_zero()).then(|| Nonce::from_bytes(record.nonce.0)),

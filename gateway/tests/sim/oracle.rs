@@ -38,6 +38,9 @@ pub(crate) struct Key {
 pub(crate) struct Entry {
     pub(crate) id: MessageId,
     pub(crate) author: UserId,
+    /// The author's name as it stands at the message; unknown while only its acknowledgement has
+    /// been seen.
+    pub(crate) author_name: Option<String>,
     /// Unknown while only its acknowledgement has been seen.
     pub(crate) content: Option<String>,
     /// Replays and history leave it out.
@@ -60,6 +63,7 @@ pub(crate) enum From {
 /// The judge.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
+    names: BTreeMap<UserId, String>,
     channels: BTreeMap<ChannelId, Truth>,
     sent: BTreeMap<Key, Sent>,
     heard: BTreeMap<(Listener, ChannelId), Seq>,
@@ -85,6 +89,11 @@ struct Sent {
 }
 
 impl Oracle {
+    /// There is an account, and nobody else's name may stand at its messages.
+    pub(crate) fn introduced(&mut self, user: UserId, name: &str) {
+        self.names.insert(user, name.to_owned());
+    }
+
     /// A client sends a message.
     pub(crate) fn sent(&mut self, key: Key, content: &str) {
         self.sends += 1;
@@ -118,6 +127,7 @@ impl Oracle {
         let entry = Entry {
             id,
             author: key.author,
+            author_name: None,
             content,
             nonce: Some(key.nonce),
         };
@@ -323,6 +333,17 @@ impl Oracle {
         seq: Seq,
         entry: Entry,
     ) -> Result<(), Violation> {
+        let own_name = self.names.get(&entry.author);
+        if let (Some(expected), Some(found)) = (own_name, &entry.author_name)
+            && expected != found
+        {
+            return Err(Violation::WrongName {
+                channel,
+                seq,
+                expected: expected.clone(),
+                found: found.clone(),
+            });
+        }
         let truth = self.channels.entry(channel).or_default();
         if let Some(known) = truth.entries.get_mut(&seq) {
             if !agree(known, &entry) {

@@ -204,6 +204,9 @@ impl World {
             counts: Counts::default(),
             plan,
         };
+        for user in world.control.users() {
+            world.oracle.introduced(user.id, &user.username);
+        }
         world.put(0, Event::Start { epoch: 0 });
         for (at_us, fault) in world.plan.faults.clone() {
             world.put(at_us, Event::Fault(fault));

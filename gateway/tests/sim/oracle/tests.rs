@@ -4,6 +4,7 @@ use super::*;
 
 const CHANNEL: ChannelId = ChannelId::from_u128(1);
 const AUTHOR: UserId = UserId::from_u128(2);
+const NAME: &str = "ann";
 const HERE: Listener = Listener(0);
 const THERE: Listener = Listener(1);
 
@@ -31,6 +32,7 @@ fn entry(number: u64) -> Entry {
     Entry {
         id: id(number),
         author: AUTHOR,
+        author_name: Some(NAME.to_owned()),
         content: Some(format!("text {number}")),
         nonce: Some(Nonce::from_u128(number.into())),
     }
@@ -172,6 +174,17 @@ fn two_truths() {
         &begun().hears(HERE, 1).hears_as(HERE, 2, elder),
         "IdsOutOfOrder",
     );
+}
+
+#[test]
+fn somebody_elses_name() {
+    let mut story = begun().subscribed(THERE, 0, From::Head);
+    story.oracle.introduced(AUTHOR, NAME);
+    let other = Entry {
+        author_name: Some("annann".to_owned()),
+        ..entry(1)
+    };
+    check(&story.hears(HERE, 1).hears_as(THERE, 1, other), "WrongName");
 }
 
 #[test]

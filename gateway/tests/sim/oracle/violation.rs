@@ -19,6 +19,13 @@ pub(crate) enum Violation {
         first: Box<Entry>,
         second: Box<Entry>,
     },
+    #[error("{channel:?} {seq}: the author is called {found:?} and is {expected:?}")]
+    WrongName {
+        channel: ChannelId,
+        seq: Seq,
+        expected: String,
+        found: String,
+    },
     #[error("{channel:?} {seq}: ids do not rise with the places")]
     IdsOutOfOrder { channel: ChannelId, seq: Seq },
     #[error("{key:?} names two messages, at {first} and {second}")]
